@@ -1,0 +1,3 @@
+"""vmrun: virtual machines that stand in git."""
+
+__version__ = "0.1.0"

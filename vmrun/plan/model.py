@@ -1,0 +1,138 @@
+"""MachinePlan: the concrete machine as frozen data.
+
+Every address, interrupt, blob and initial register is decided here. A plan holds no file descriptor, so it can be
+printed, diffed, kept in git and run later on another machine. Addresses and sizes are bytes in the guest's physical
+address space; ranges are half-open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+PLAN_FORMAT = 1
+"""Version of the saved form. A plan of another format is refused, with a word on which side is older."""
+
+Json = None | bool | int | str | tuple["Json", ...] | Mapping[str, "Json"]
+"""What a property may hold; numbers are integers, so that a plan is equal to the letter on every host."""
+
+EMPTY: Mapping[str, Json] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class CpuPlan:
+    """vCPUs. ``extensions`` are ISA extension names in canonical order; ``mmu`` is the largest mode, as ``sv48``."""
+
+    arch: str
+    count: int
+    extensions: tuple[str, ...]
+    isa: str
+    mmu: str
+    timebase_hz: int
+
+
+@dataclass(frozen=True, slots=True)
+class RamRegion:
+    """Guest RAM in ``[base, base + size)``, multiples of 4096."""
+
+    base: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """A wired line of the board's interrupt controller. ``trigger`` is ``level`` or ``edge``."""
+
+    number: int
+    trigger: str = "level"
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePlan:
+    """A device in its place.
+
+    ``id`` is the manifest's table (``disk.root``) or the board's own name (``plic``). ``kind`` names the registry's
+    file. ``transport`` is the kind of the bus it hangs on (``virtio-mmio``) or None for a device that owns its window.
+    ``properties`` are the device's own, as its file declares them; file names in it are absolute.
+    """
+
+    id: str
+    kind: str
+    base: int
+    size: int
+    interrupt: Interrupt | None = None
+    transport: str | None = None
+    properties: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes that lie in RAM before the first instruction.
+
+    Either ``data`` (inline) or ``path`` with ``offset`` into the file. ``size`` is what is copied; ``reserve`` is what
+    the blob occupies once it runs (a kernel's bss), at least ``size``. ``sha256`` covers the whole file.
+    """
+
+    name: str
+    gpa: int
+    size: int
+    reserve: int
+    data: bytes | None = None
+    path: str | None = None
+    offset: int = 0
+    sha256: str | None = None
+    origin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPlan:
+    """Where the boot vCPU starts: ``pc``, and the argument registers that the boot protocol asks for, by name."""
+
+    pc: int
+    registers: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """How the run is watched. Times are nanoseconds, None is no bound. ``reports`` says that the guest's init, built by
+    vmrun, tells the command's status over the control port."""
+
+    command: tuple[str, ...] = ()
+    reports: bool = False
+    console: str = ""
+    ready: str | None = None
+    boot_ns: int | None = None
+    idle_ns: int | None = None
+    total_ns: int | None = None
+    logs: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MachinePlan:
+    """A machine that an engine can build. ``engine`` is the engine's name, ``why`` the reason in one line.
+
+    ``assumed`` names the artefacts that stood in for missing ones (``--no-artifacts``); such a plan cannot run.
+    """
+
+    format: int
+    name: str
+    board: str
+    engine: str
+    why: str
+    cpu: CpuPlan
+    ram: tuple[RamRegion, ...]
+    devices: tuple[DevicePlan, ...]
+    blobs: tuple[Blob, ...]
+    entry: EntryPlan
+    cmdline: str
+    run: RunPlan
+    assumed: tuple[str, ...] = ()
+
+    def blob(self, name: str) -> Blob | None:
+        """Return the blob called ``name``, or None."""
+        return next((b for b in self.blobs if b.name == name), None)
+
+    def device(self, id: str) -> DevicePlan | None:
+        """Return the device whose id is ``id``, or None."""
+        return next((d for d in self.devices if d.id == id), None)
