@@ -1,0 +1,219 @@
+"""Devices that Python serves: the power switch and the clock; and the vCPU loop that reaches them."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from dev_kit import RAM, Bench, bench
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vmrun.devices import goldfish_rtc, sifive_test, virtio_mmio
+from vmrun.devices.model import Wires
+from vmrun.devices.testing import wait_for
+from vmrun.plan.model import DevicePlan, Interrupt
+
+TEST = 0x10_0000
+RTC = 0x10_1000
+GSI = 11
+SECOND = 1_000_000_000
+LOW = 0xFFFFFFFF
+
+
+@pytest.fixture
+def switch() -> Iterator[tuple[Bench, list[tuple[str, int]]]]:
+    asked: list[tuple[str, int]] = []
+    with bench() as b:
+        wires = Wires(power=lambda kind, value: asked.append((kind, value)))
+        sifive_test.DEVICE.realize(DevicePlan("test", "sifive-test", TEST, 0x1000), b.machine, wires)
+        b.machine.start()
+        yield b, asked
+
+
+def test_the_power_switch(switch: tuple[Bench, list[tuple[str, int]]]) -> None:
+    b, asked = switch
+    for size, value in ((4, 0x5555), (2, 0x5555), (4, 0x7777), (4, 42 << 16 | 0x3333), (4, 0x3333), (8, 0x5555)):
+        b.machine.poke(TEST, size, value)
+    assert asked == [("poweroff", 0), ("poweroff", 0), ("reboot", 0), ("exit", 42), ("exit", 0), ("poweroff", 0)]
+    assert b.machine.peek(TEST, 4) == 0
+    assert b.wrongs("sifive-test") == {}
+
+
+def test_nonsense_at_the_power_switch_is_counted(switch: tuple[Bench, list[tuple[str, int]]]) -> None:
+    b, asked = switch
+    for offset, size, value in ((0, 4, 0x1234), (4, 4, 0x5555), (0, 1, 0x55), (0xFF8, 8, 0x5555)):
+        b.machine.poke(TEST + offset, size, value)
+    assert asked == []
+    assert b.wrongs("sifive-test") == {"unknown command": 1, "write beside the register": 3}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_700_000_000 * SECOND + 5
+
+    def __call__(self) -> int:
+        return self.now
+
+
+class Rtc:
+    def __init__(self, b: Bench) -> None:
+        self.clock = Clock()
+        self.bench = b
+        plan = DevicePlan("rtc", "goldfish-rtc", RTC, 0x1000, Interrupt(GSI))
+        self.device = goldfish_rtc.realize(plan, b.machine, Wires(clock_ns=self.clock))
+        b.machine.start()
+
+    def get(self, name: str) -> int:
+        value = self.bench.machine.peek(RTC + goldfish_rtc.REGISTERS.named(name).offset, 4)
+        assert value is not None
+        return value
+
+    def put(self, name: str, value: int) -> None:
+        self.bench.machine.poke(RTC + goldfish_rtc.REGISTERS.named(name).offset, 4, value)
+
+    def time(self) -> int:
+        return self.get("TIME_LOW") | self.get("TIME_HIGH") << 32
+
+    def alarm(self, at: int) -> None:
+        self.put("ALARM_HIGH", at >> 32)
+        self.put("ALARM_LOW", at & LOW)
+
+
+@pytest.fixture
+def rtc() -> Iterator[Rtc]:
+    with bench() as b:
+        yield Rtc(b)
+
+
+def test_the_clock_shows_the_hosts_time(rtc: Rtc) -> None:
+    assert rtc.time() == rtc.clock.now
+    low = rtc.get("TIME_LOW")
+    rtc.clock.now += 1 << 40
+    assert low | rtc.get("TIME_HIGH") << 32 == rtc.clock.now - (1 << 40)  # the high half belongs to the low one
+
+
+def test_the_guest_sets_its_own_time(rtc: Rtc) -> None:
+    rtc.put("TIME_HIGH", 7)
+    rtc.put("TIME_LOW", 9)
+    assert rtc.time() == 7 << 32 | 9
+    rtc.clock.now += 100
+    assert rtc.time() == (7 << 32 | 9) + 100
+
+
+def test_an_alarm_rings_until_it_is_cleared(rtc: Rtc) -> None:
+    rtc.put("IRQ_ENABLED", 1)
+    rtc.alarm(rtc.clock.now + 3600 * SECOND)
+    assert rtc.get("ALARM_STATUS") == 1 and rtc.bench.level(GSI) == 0
+    assert rtc.get("ALARM_LOW") | rtc.get("ALARM_HIGH") << 32 == rtc.clock.now + 3600 * SECOND
+    rtc.device.expire()
+    assert rtc.bench.level(GSI) == 0
+    rtc.clock.now += 3600 * SECOND
+    rtc.device.expire()
+    assert rtc.bench.level(GSI) == 1 and rtc.get("ALARM_STATUS") == 0
+    rtc.put("CLEAR_INTERRUPT", 1)
+    assert rtc.bench.level(GSI) == 0
+
+
+def test_an_alarm_in_the_past_rings_at_once_and_waits_for_permission(rtc: Rtc) -> None:
+    rtc.alarm(rtc.clock.now - 1)
+    assert rtc.bench.level(GSI) == 0
+    rtc.put("IRQ_ENABLED", 1)
+    assert rtc.bench.level(GSI) == 1 and rtc.get("IRQ_ENABLED") == 1
+
+
+def test_a_cancelled_alarm_is_silent(rtc: Rtc) -> None:
+    rtc.put("IRQ_ENABLED", 1)
+    rtc.alarm(rtc.clock.now + SECOND)
+    rtc.put("CLEAR_ALARM", 1)
+    rtc.clock.now += 2 * SECOND
+    rtc.device.expire()
+    assert rtc.bench.level(GSI) == 0
+
+
+def test_the_alarms_timer_runs_by_itself(rtc: Rtc) -> None:
+    rtc.put("IRQ_ENABLED", 1)
+    rtc.alarm(rtc.clock.now + 20_000_000)
+    rtc.clock.now += 20_000_000
+    wait_for(lambda: rtc.bench.level(GSI) == 1, "the alarm")
+
+
+def test_a_waiting_alarm_ends_with_the_machine() -> None:
+    before = threading.active_count()
+    with bench() as b:
+        Rtc(b).alarm(2**64 - 1)
+        assert threading.active_count() == before + 1
+    wait_for(lambda: threading.active_count() == before, "the end of the timer")
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 0x30), st.sampled_from([1, 2, 4, 8]), st.integers(0, 2**64 - 1)))
+)
+@settings(max_examples=50, deadline=None)
+def test_garbage_in_the_clock(accesses: list[tuple[bool, int, int, int]]) -> None:
+    with bench() as b:
+        rtc = Rtc(b)
+        for write, offset, size, value in accesses:
+            if write:
+                b.machine.poke(RTC + offset, size, value & ((1 << 8 * size) - 1))
+            else:
+                assert 0 <= (b.machine.peek(RTC + offset, size) or 0) < 1 << 8 * size
+        rtc.put("TIME_HIGH", 0)
+        rtc.put("TIME_LOW", 1)
+        assert rtc.time() == 1
+
+
+def test_an_empty_slot_is_no_device() -> None:
+    with bench() as b:
+        virtio_mmio.DEVICE.realize(DevicePlan("s", "virtio-mmio", RTC, 0x1000), b.machine, Wires())
+        assert [b.machine.peek(RTC + at, 4) for at in (0, 4, 8, 0x70)] == [0x74726976, 2, 0, 0]
+        b.machine.poke(RTC + 0x70, 4, 1)
+        assert b.wrongs("virtio-mmio") == {"write to an empty slot": 1}
+
+
+class ScriptedCore:
+    """Stands in for the C core's vCPU: plays exits."""
+
+    def __init__(self, machine: Any, exits: list[tuple[int, int, int, int]]) -> None:
+        self.exits = exits
+        self.answers: list[int] = []
+
+    def run(self, exit: Any) -> None:
+        self.answers.append(exit.data)
+        exit.kind, exit.gpa, exit.size, exit.data = self.exits.pop(0)
+
+
+def test_exits_reach_the_windows_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from vmrun._core import lib
+    from vmrun.core import machine as module
+
+    asked: list[tuple[str, int]] = []
+    with bench() as b:
+        sifive_test.DEVICE.realize(
+            DevicePlan("test", "sifive-test", TEST, 0x1000), b.machine, Wires(power=lambda *what: asked.append(what))
+        )
+        Rtc(b)
+        core = ScriptedCore(
+            b.machine,
+            [
+                (lib.VMR_EXIT_MMIO_READ, RTC + 4 * 6, 4, 99),
+                (lib.VMR_EXIT_MMIO_WRITE, TEST, 4, 7 << 16 | 0x3333),
+                (lib.VMR_EXIT_STOPPED, 0, 0, 0),
+            ],
+        )
+
+        def vcpu_run(vcpu: object, exit: Any) -> int:
+            core.run(exit)
+            return 0
+
+        class Lib:
+            def __getattr__(self, name: str) -> object:
+                return vcpu_run if name == "vmr_vcpu_run" else getattr(lib, name)
+
+        monkeypatch.setattr(module, "lib", Lib())
+        exit = SimpleNamespace(kind=0, gpa=RAM, size=0, data=0)
+        assert b.machine.run_vcpu(None, exit) == lib.VMR_EXIT_STOPPED
+        assert core.answers[1] == 0  # ALARM_STATUS, in place of the 99 that stood there
+        assert asked == [("exit", 7)]

@@ -1,0 +1,66 @@
+"""Builds ``vmrun._core``: every C file of the package, behind its ``*_api.h`` headers (cffi, API mode, abi3).
+
+setuptools calls :data:`ffibuilder` through ``cffi_modules``; ``python -m vmrun.core.build`` is not a way to build.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from cffi import FFI
+
+ROOT = Path(__file__).resolve().parents[2]
+_FOLDERS = ("vmrun/core", "vmrun/devices/core", "vmrun/rv64/core")
+_DROPPED = re.compile(r"^\s*#\s*(include\b.*|ifndef\b.*|endif\b.*|define\s+\w+\s*(/\*.*)?)$")
+_FLAGS = [
+    "-std=gnu11",
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    "-fno-strict-aliasing",
+    "-ffp-contract=off",
+    "-fvisibility=hidden",
+    "-pthread",
+]
+
+
+def api_headers() -> list[Path]:
+    """Return every header that Python reads, core first."""
+    found = [h for folder in _FOLDERS for h in sorted((ROOT / folder).glob("*_api.h"))]
+    return sorted(found, key=lambda header: header.name != "core_api.h")
+
+
+def declarations(header: Path) -> str:
+    """Return ``header`` as cffi's cdef takes it: without includes and guards."""
+    lines = header.read_text(encoding="utf-8").splitlines()
+    return "\n".join("" if _DROPPED.match(line) else line for line in lines) + "\n"
+
+
+def sources() -> list[str]:
+    """Return every C file of the package, relative to the project's root (setuptools wants it so)."""
+    return [str(c.relative_to(ROOT)) for folder in _FOLDERS for c in sorted((ROOT / folder).glob("*.c"))]
+
+
+def make_ffi() -> FFI:
+    """Return the cffi builder of ``vmrun._core``. ``VMRUN_CFLAGS`` (words) is appended: sanitizers, coverage, -O0."""
+    ffi = FFI()
+    headers = api_headers()
+    for header in headers:
+        ffi.cdef(declarations(header))
+    extra = os.environ.get("VMRUN_CFLAGS", "").split()
+    ffi.set_source(
+        "vmrun._core",
+        "\n".join(f'#include "{header.name}"' for header in headers),
+        sources=sources(),
+        include_dirs=[str(Path(folder)) for folder in _FOLDERS],
+        depends=[str(h.relative_to(ROOT)) for folder in _FOLDERS for h in sorted((ROOT / folder).glob("*.h"))],
+        extra_compile_args=[*_FLAGS, *extra],
+        extra_link_args=["-pthread", *extra],
+        libraries=[],
+    )
+    return ffi
+
+
+ffibuilder = make_ffi()

@@ -1,0 +1,175 @@
+/* A machine's life: made, filled, started, stopped, freed; its vCPUs, its errors, and what its guest did wrong. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "machine.h"
+
+int vmr_machine_new(vmr_machine **out) {
+  *out = NULL;
+  vmr_machine *machine = calloc(1, sizeof *machine);
+  if (!machine) return -ENOMEM;
+  pthread_mutex_init(&machine->lock, NULL);
+  atomic_store(&machine->error, "");
+  int rc = vmr_io_init(machine);
+  if (rc) {
+    pthread_mutex_destroy(&machine->lock);
+    free(machine);
+    return rc;
+  }
+  *out = machine;
+  return 0;
+}
+
+int vmr_machine_start(vmr_machine *machine) {
+  if (machine->started) return vmr_fail(machine, EBUSY, "the machine has started already");
+  int rc = vmr_io_start(machine);
+  if (!rc) machine->started = true;
+  return rc;
+}
+
+void vmr_machine_stop(vmr_machine *machine) {
+  atomic_store(&machine->stopping, true);
+  uint32_t count = atomic_load(&machine->vcpu_count);
+  for (uint32_t i = 0; i < count; i++) vmr_vcpu_kick(machine->vcpus[i]);
+}
+
+bool vmr_machine_stopping(const vmr_machine *machine) {
+  return atomic_load_explicit(&machine->stopping, memory_order_acquire);
+}
+
+void vmr_machine_free(vmr_machine *machine) {
+  if (!machine) return;
+  vmr_machine_stop(machine);
+  for (size_t i = machine->on_halt.count; i-- > 0;) machine->on_halt.items[i].call(machine->on_halt.items[i].device);
+  vmr_io_end(machine);
+  for (size_t i = machine->on_free.count; i-- > 0;) machine->on_free.items[i].call(machine->on_free.items[i].device);
+  for (uint32_t i = atomic_load(&machine->vcpu_count); i-- > 0;) machine->vcpus[i]->ops->free(machine->vcpus[i]);
+  vmr_io_fini(machine);
+  vmr_ram_fini(machine);
+  free(machine->on_halt.items);
+  free(machine->on_free.items);
+  free(machine->on_drain.items);
+  pthread_mutex_destroy(&machine->lock);
+  free(machine);
+}
+
+/* ---- vCPUs ----------------------------------------------------------------------------------------------------- */
+
+int vmr_vcpu_add(vmr_machine *machine, vmr_vcpu *vcpu) {
+  uint32_t count = atomic_load(&machine->vcpu_count);
+  if (machine->started) return vmr_fail(machine, EBUSY, "a vCPU cannot join a machine that has started");
+  if (count == VMR_VCPUS) return vmr_fail(machine, ENOSPC, "more than %d vCPUs", VMR_VCPUS);
+  vcpu->machine = machine;
+  vcpu->index = count;
+  machine->vcpus[count] = vcpu;
+  atomic_store(&machine->vcpu_count, count + 1);
+  return 0;
+}
+
+vmr_vcpu *vmr_vcpu_at(const vmr_machine *machine, uint32_t index) {
+  return index < vmr_vcpu_count(machine) ? machine->vcpus[index] : NULL;
+}
+
+uint32_t vmr_vcpu_count(const vmr_machine *machine) {
+  return atomic_load_explicit(&machine->vcpu_count, memory_order_acquire);
+}
+
+uint32_t vmr_vcpu_total(vmr_machine *machine) { return vmr_vcpu_count(machine); }
+
+int vmr_vcpu_run(vmr_vcpu *vcpu, vmr_exit *exit) { return vcpu->ops->run(vcpu, exit); }
+
+void vmr_vcpu_kick(vmr_vcpu *vcpu) { vcpu->ops->kick(vcpu); }
+
+/* ---- devices' hooks and threads -------------------------------------------------------------------------------- */
+
+static int hook(vmr_machine *machine, vmr_hooks *hooks, vmr_hook item) {
+  vmr_hook *grown = realloc(hooks->items, (hooks->count + 1) * sizeof *grown);
+  if (!grown) return vmr_fail(machine, ENOMEM, "out of memory");
+  hooks->items = grown;
+  hooks->items[hooks->count++] = item;
+  return 0;
+}
+
+int vmr_on_free(vmr_machine *machine, void (*free_device)(void *device), void *device) {
+  return hook(machine, &machine->on_free, (vmr_hook){.call = free_device, .device = device});
+}
+
+int vmr_on_halt(vmr_machine *machine, void (*halt)(void *device), void *device) {
+  return hook(machine, &machine->on_halt, (vmr_hook){.call = halt, .device = device});
+}
+
+int vmr_on_drain(vmr_machine *machine, bool (*idle)(void *device), void *device) {
+  if (machine->started) return vmr_fail(machine, EBUSY, "a device cannot join a machine that has started");
+  return hook(machine, &machine->on_drain, (vmr_hook){.idle = idle, .device = device});
+}
+
+int vmr_thread_start(vmr_machine *machine, pthread_t *thread, const char *name, void *(*run)(void *), void *opaque) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before); /* a new thread inherits it: signals are for Python's main thread */
+  int rc = pthread_create(thread, NULL, run, opaque);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (rc) return vmr_fail(machine, rc, "starting thread %s: %s", name, strerror(rc));
+  pthread_setname_np(*thread, name);
+  return 0;
+}
+
+/* ---- errors ---------------------------------------------------------------------------------------------------- */
+
+int vmr_fail(vmr_machine *machine, int errnum, const char *format, ...) {
+  pthread_mutex_lock(&machine->lock);
+  char *slot = machine->errors[machine->next_error++ % VMR_ERROR_SLOTS]; /* a reader's text survives the next failures */
+  va_list args;
+  va_start(args, format);
+  vsnprintf(slot, VMR_ERROR_BYTES, format, args);
+  va_end(args);
+  atomic_store(&machine->error, slot);
+  pthread_mutex_unlock(&machine->lock);
+  return -errnum;
+}
+
+const char *vmr_machine_error(vmr_machine *machine) { return atomic_load(&machine->error); }
+
+/* Literals with one text may have several addresses, so a slow look compares texts before it takes a new entry. */
+static vmr_guest_count *guest_count_slow(vmr_machine *machine, const char *device, const char *what) {
+  for (size_t i = 0; i < VMR_GUEST_ERRORS; i++) {
+    vmr_guest_count *entry = &machine->guest_errors[i];
+    const char *known = atomic_load(&entry->what);
+    if (known && !strcmp(known, what) && !strcmp(entry->device, device)) return entry;
+    if (!known) {
+      entry->device = device;
+      atomic_store(&entry->what, what);
+      return entry;
+    }
+  }
+  return &machine->guest_errors[VMR_GUEST_ERRORS - 1];
+}
+
+void vmr_guest_did_wrong(vmr_machine *machine, const char *device, const char *what) {
+  for (size_t i = 0; i < VMR_GUEST_ERRORS; i++) {
+    vmr_guest_count *entry = &machine->guest_errors[i];
+    const char *known = atomic_load_explicit(&entry->what, memory_order_acquire);
+    if (!known) break;
+    if (known == what && entry->device == device) {
+      atomic_fetch_add_explicit(&entry->count, 1, memory_order_relaxed);
+      return;
+    }
+  }
+  pthread_mutex_lock(&machine->lock);
+  atomic_fetch_add(&guest_count_slow(machine, device, what)->count, 1);
+  pthread_mutex_unlock(&machine->lock);
+}
+
+int vmr_guest_error_at(vmr_machine *machine, size_t index, vmr_guest_error *out) {
+  if (index >= VMR_GUEST_ERRORS) return -ENOENT;
+  vmr_guest_count *entry = &machine->guest_errors[index];
+  const char *what = atomic_load(&entry->what);
+  if (!what) return -ENOENT;
+  *out = (vmr_guest_error){entry->device, what, atomic_load(&entry->count)};
+  return 0;
+}

@@ -1,0 +1,144 @@
+"""What a device says about itself, and what it is handed when it becomes real.
+
+A device is one file of this package that ends in ``DEVICE = DeviceType(...)``: its needs, properties and registers,
+its devicetree node and how it attaches to a live machine. The board places it; nobody else knows it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
+
+from vmrun.devices.registers import RegisterMap
+from vmrun.plan.model import DevicePlan
+from vmrun.schema.known import Property
+from vmrun.tables.fdt import Cells, Cells64, FdtNode, Value
+
+if TYPE_CHECKING:
+    from vmrun.core.machine import CoreMachine
+
+__all__ = [
+    "DeviceType",
+    "Fds",
+    "FdtContext",
+    "Live",
+    "Needs",
+    "Nodes",
+    "Property",
+    "Props",
+    "Quiet",
+    "Wires",
+]
+
+Props = tuple[tuple[str, Value], ...]
+"""A node's properties, by name."""
+Fds = tuple[int, int]
+"""The descriptor that the guest's input is read from, and the one its output goes to; -1: not connected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a board must give. ``size`` and ``align`` of the window in bytes, ``trigger`` of its interrupt (``level``,
+    ``edge``) or None, and ``transport``: the kind whose window it uses, None where it has its own."""
+
+    size: int
+    align: int = 4096
+    trigger: str | None = "level"
+    transport: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FdtContext:
+    """What nodes refer to beyond the device: the labels of the harts' own interrupt controllers, in order."""
+
+    hart_intcs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """A device's nodes: ``soc`` on the bus, ``root`` at the tree's root."""
+
+    soc: tuple[FdtNode, ...]
+    root: tuple[FdtNode, ...] = ()
+
+
+def _no_power(kind: str, value: int) -> None:
+    """Ignore what the guest asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wires:
+    """What a live device is given, so that a test can give it something else.
+
+    ``streams`` maps (device id, port) to ``Fds``; port ``""`` is the device's own console. ``power(kind, value)``
+    is told what the guest asks of its power switch: ``poweroff``, ``reboot`` or ``exit`` with a value.
+    ``clock_ns`` is the time of day in nanoseconds since 1970, ``open_file(path, flags)`` opens a disk's image and
+    returns the descriptor, ``entropy_fd`` (-1: the host's randomness) is where virtio-rng reads.
+    """
+
+    streams: Mapping[tuple[str, str], Fds] = field(default_factory=lambda: MappingProxyType({}))
+    power: Callable[[str, int], None] = _no_power
+    clock_ns: Callable[[], int] = time.time_ns
+    open_file: Callable[[str, int], int] = os.open
+    entropy_fd: int = -1
+
+    def stream(self, device: str, port: str = "") -> Fds:
+        """Return the descriptors of a port, (-1, -1) where it is not connected."""
+        return self.streams.get((device, port), (-1, -1))
+
+
+class Live(Protocol):
+    """A device at work, as the run sees it."""
+
+    def counters(self) -> Mapping[str, int]:
+        """Return what the device counted, by name."""
+
+
+class Quiet:
+    """A live device that counts nothing."""
+
+    def counters(self) -> Mapping[str, int]:
+        """Return nothing."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceType:
+    """A kind of device. ``kind`` is its name in manifests and plans, ``doc`` one line for a reader.
+
+    ``properties`` are those that ``[device.NAME]`` may set; the board may hand others in. ``fdt`` builds its nodes,
+    ``realize`` attaches it to a machine that has not started and raises HostError where the host refuses.
+    """
+
+    kind: str
+    doc: str
+    needs: Needs
+    fdt: Callable[[DevicePlan, FdtContext], Nodes]
+    realize: Callable[[DevicePlan, CoreMachine, Wires], Live]
+    compatible: tuple[str, ...] = ()
+    properties: Mapping[str, Property] = field(default_factory=lambda: MappingProxyType({}))
+    registers: RegisterMap | None = None
+
+
+def irq_of(device: DevicePlan) -> int:
+    """Return the number of the device's interrupt; 0, which no line has, where it has none."""
+    return device.interrupt.number if device.interrupt else 0
+
+
+def reg(device: DevicePlan) -> tuple[str, Cells64]:
+    """Return the ``reg`` property of a device on the bus, with two cells for each number."""
+    return ("reg", Cells64(device.base, device.size))
+
+
+def interrupts(device: DevicePlan) -> tuple[tuple[str, Cells], ...]:
+    """Return the ``interrupts`` property under a controller with one cell, or nothing."""
+    return (("interrupts", Cells(device.interrupt.number)),) if device.interrupt else ()
+
+
+def label_of(device: DevicePlan) -> str:
+    """Return the label of the device's node: its id with what a label cannot hold made ``_``."""
+    return "".join(c if c.isascii() and c.isalnum() else "_" for c in device.id)
