@@ -1,0 +1,1 @@
+"""Kernel image formats and boot protocols: bytes in, placements out."""

@@ -1,0 +1,95 @@
+"""Which kernel format a file has: one table of magics, the known formats and what is often given by mistake."""
+
+from __future__ import annotations
+
+from vmrun.boot import elf, packed, riscv_image
+from vmrun.boot.kernel import Kernel, Segment
+from vmrun.boot.source import Source
+from vmrun.errors import PlanError
+from vmrun.units import format_size
+
+HEAD_SIZE = 4096
+FLAT_OFFSET = 2 << 20
+"""A flat image starts here above RAM's base: where QEMU's riscv `virt` puts the payload of its firmware."""
+
+_OTHER_KERNELS = (
+    # offset, magic, what it is
+    (0x202, b"HdrS", "an x86 bzImage"),  # Linux Documentation/arch/x86/boot.rst
+    (0x38, b"ARM\x64", "an arm64 Image"),  # Documentation/arch/arm64/booting.rst
+    (0x38, b"LoongArch", "a loongarch kernel"),
+    (0x24, b"\x18\x28\x6f\x01", "an arm zImage"),  # arch/arm/boot/compressed/head.S
+    (0x24, b"\x01\x6f\x28\x18", "an arm zImage (big-endian)"),
+)
+_NO_KERNELS = (
+    (0, b"!<arch>\n", "an ar archive, such as a .deb package"),
+    (0, b"070701", "a cpio archive, such as an initramfs"),
+    (0, b"\xfd7zXZ\0", "xz-compressed data"),
+    (0, b"\x28\xb5\x2f\xfd", "zstd-compressed data"),
+    (0, b"\x02\x21\x4c\x18", "lz4-compressed data"),
+    (0, b"\x04\x22\x4d\x18", "lz4-compressed data"),
+    (0, b"BZh", "bzip2-compressed data"),
+    (0, b"PK\x03\x04", "a zip archive"),
+    (0, b"QFI\xfb", "a qcow2 disk image"),
+    (0, b"hsqs", "a squashfs image"),
+    (0, b"\xd0\x0d\xfe\xed", "a devicetree blob or FIT image"),
+    (0, b"\x27\x05\x19\x56", "a U-Boot legacy image (uImage)"),
+    (0x438, b"\x53\xef", "an ext2/3/4 file system"),
+    (0x1FE, b"\x55\xaa", "a disk or boot sector image"),
+)
+_TEXT = frozenset(range(0x20, 0x7F)) | {9, 10, 13, 0x1B}
+
+
+def detect(source: Source, ram_base: int) -> Kernel:
+    """Return the kernel in ``source`` with its place in RAM from ``ram_base`` on (bytes).
+
+    A file of no known format is taken for a flat image, as U-Boot's: copied to ``ram_base`` + 2 MiB and entered there.
+    Compressed kernels are refused here: `packed` unpacks them first. Raise PlanError: E110 no kernel, E112 another
+    architecture, and what `riscv_image.place` and `elf.place` raise.
+    """
+    head = source.read(0, HEAD_SIZE)
+    if riscv_image.is_image(head):
+        return riscv_image.place(source, ram_base)
+    if head.startswith(elf.MAGIC):
+        return elf.place(source, ram_base)
+    for offset, magic, what in _OTHER_KERNELS:
+        if head[offset : offset + len(magic)] == magic:
+            raise _foreign(source, what)
+    if head[:2] == b"MZ" and len(head) < riscv_image.HEADER_SIZE:
+        raise riscv_image.truncated(source, riscv_image.HEADER_SIZE)
+    if head[:2] == b"MZ" and head[4:8] != b"zimg":
+        raise _foreign(source, "an EFI program of another kind than a riscv64 kernel")
+    for offset, magic, what in _NO_KERNELS:
+        if head[offset : offset + len(magic)] == magic:
+            raise _no_kernel(source, f"is {what}")
+    if packed.recognise(source):
+        raise _no_kernel(source, "holds a compressed kernel inside a compressed kernel")
+    return _flat(source, head, ram_base)
+
+
+def _flat(source: Source, head: bytes, ram_base: int) -> Kernel:
+    # Unprivileged ISA 1.5: a parcel of all zeros or all ones is an illegal instruction, so no program starts with one.
+    if head[:2] in (b"\0\0", b"\xff\xff") or len(head) < 4:
+        raise _no_kernel(source, "starts with no RISC-V instruction")
+    if _TEXT.issuperset(head):
+        raise _no_kernel(source, "is a text file")
+    gpa = ram_base + FLAT_OFFSET
+    about = f"flat image, {format_size(source.size)}"
+    return Kernel("flat", about, (Segment(gpa, 0, source.size, source.size),), entry=gpa)
+
+
+def _foreign(source: Source, what: str) -> PlanError:
+    return PlanError(
+        f"{source.name}: {what}, and the board runs riscv64",
+        code="E112",
+        key=source.key,
+        remedy="name a riscv64 kernel, or a board of the kernel's architecture",
+    )
+
+
+def _no_kernel(source: Source, what: str) -> PlanError:
+    return PlanError(
+        f"{source.name}: {what}, and no riscv64 kernel",
+        code="E110",
+        key=source.key,
+        remedy="name an Image, Image.gz, EFI zboot or ELF kernel, or a flat image such as u-boot.bin",
+    )

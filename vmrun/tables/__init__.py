@@ -1,0 +1,1 @@
+"""Hardware tables: values in, bytes out."""
