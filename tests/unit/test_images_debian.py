@@ -1,0 +1,515 @@
+"""Debian packages: read, resolved through apt from a repository made here, and extracted once."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from images_kit import RELEASE, control, deb, kernel_files, server, tar
+
+from vmrun.errors import ArtifactError
+from vmrun.images import apt, aptsources, archive
+from vmrun.images import deb as debs
+from vmrun.images.apt import Apt
+from vmrun.images.debian import Debian
+from vmrun.images.lock import Lock, Pin
+from vmrun.images.mirror import Mirror
+from vmrun.images.resolve import Resolver
+from vmrun.images.sources import CachedFile, DebianSource, PathSource, UrlSource
+from vmrun.images.store import Store
+
+KERNEL = f"linux-image-{RELEASE}"
+SOURCE = DebianSource("linux-image-riscv64", "trixie")
+
+# ---- the .deb itself
+
+
+def content(path: Path, *names: str) -> dict[str, bytes]:
+    return {name: stream.read() for name, _, stream in debs.read(path, lambda n: n in names, "x 1.0")}
+
+
+@pytest.mark.parametrize("compression", ["xz", "gz", "bz2"])
+def test_read(tmp_path: Path, compression: str) -> None:
+    path = deb(tmp_path / "a.deb", {"usr/bin/a": b"A" * 5000, "b": b""}, compression=compression)
+    assert content(path, "usr/bin/a", "b", "c") == {"usr/bin/a": b"A" * 5000, "b": b""}
+
+
+def test_read_zstd(tmp_path: Path) -> None:
+    if shutil.which("zstd") is None:
+        pytest.skip("needs zstd")
+    packed = subprocess.run(
+        ["zstd", "-q"], input=tar({"./a": b"A" * 9}, ""), capture_output=True, check=True, timeout=20
+    ).stdout
+    header = f"{'data.tar.zst':<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(packed):<10}`\n".encode()
+    (tmp_path / "z.deb").write_bytes(b"!<arch>\n" + header + packed)
+    assert content(tmp_path / "z.deb", "a") == {"a": b"A" * 9}
+
+
+def test_every_cut_is_an_error(tmp_path: Path) -> None:
+    whole = deb(tmp_path / "a.deb", {"a": os.urandom(3000)}).read_bytes()
+    cut = tmp_path / "cut.deb"
+    for length in range(0, len(whole) - 1, 13):
+        cut.write_bytes(whole[:length])
+        with pytest.raises(ArtifactError) as caught:
+            content(cut, "a")
+        assert caught.value.code == "E235", length
+
+
+def test_changed_bytes_are_survived(tmp_path: Path) -> None:
+    whole = deb(tmp_path / "a.deb", {"a": b"A" * 300}).read_bytes()
+    bad = tmp_path / "bad.deb"
+    for place in range(0, len(whole), 7):
+        bad.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
+        try:
+            content(bad, "a")
+        except ArtifactError as error:
+            assert error.code == "E235"
+
+
+def test_a_link_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no regular file"):
+        content(deb(tmp_path / "a.deb", {"a": None}), "a")
+
+
+# ---- sources
+
+
+def etc(folder: Path, **files: str) -> Path:
+    (folder / "sources.list.d").mkdir(parents=True)
+    for name, text in files.items():
+        (folder / name.replace("__", "/").replace("_", ".")).write_text(text)
+    return folder
+
+
+DEB822 = """\
+# a comment
+Types: deb deb-src
+URIs: https://mirror.one/debian
+# another
+Suites: bookworm
+ bookworm-updates
+Components: main contrib
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Enabled: no
+Types: deb
+URIs: https://off/debian
+Suites: bookworm
+Components: main
+
+Types: deb
+URIs: https://mirror.one/debian-security
+Suites: bookworm-security
+Components: main
+"""
+
+
+def test_deb822(tmp_path: Path) -> None:
+    folder = etc(tmp_path / "apt", sources_list_d__debian_sources="")
+    (folder / "sources.list.d" / "debian.sources").write_text(DEB822)
+    assert aptsources.mirror(folder, {}) == "https://mirror.one/debian"
+
+
+def test_one_line_and_others_entries(tmp_path: Path) -> None:
+    folder = etc(tmp_path / "apt")
+    (folder / "sources.list").write_text(
+        "# deb https://commented/debian trixie main\n"
+        "deb-src https://source/debian trixie main\n"
+        "deb [arch=amd64] https://vendor.example/apt stable main\n"
+        "deb cdrom:[Debian]/ trixie main\n"
+        "deb http://security.example/debian-security trixie-security main\n"
+        "deb [ arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg ]"
+        " http://right/debian trixie main # x\n"
+    )
+    (folder / "sources.list.d" / "a.list").write_text("deb http://archive.raspberrypi.com/debian trixie main\n")
+    (folder / "sources.list.d" / "b.list.disabled").write_text("deb http://no/debian trixie main\n")
+    assert aptsources.mirror(folder, {}) == "http://right/debian"
+
+
+def test_no_debian_here(tmp_path: Path) -> None:
+    folder = etc(tmp_path / "apt")
+    (folder / "sources.list").write_text("deb http://archive.ubuntu.com/ubuntu noble main\n")
+    for place in (folder, tmp_path / "none"):
+        with pytest.raises(ArtifactError, match="VMRUN_DEBIAN_MIRROR") as caught:
+            aptsources.mirror(place, {})
+        assert caught.value.code == "E230"
+    assert aptsources.mirror(folder, {"VMRUN_DEBIAN_MIRROR": "https://m/debian"}) == "https://m/debian"
+    for bad in ("nonsense", "http://a b", "https://x/\ndeb evil"):
+        with pytest.raises(ArtifactError):
+            aptsources.mirror(folder, {"VMRUN_DEBIAN_MIRROR": bad})
+
+
+# ---- a repository
+
+needs_apt = pytest.mark.skipif(shutil.which("apt-get") is None, reason="needs apt-get")
+
+
+class Repository:
+    """A flat repository on this disk."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self.stanzas: list[str] = []
+
+    def add(self, package: str, version: str, files: dict[str, bytes | None], *, depends: str = "") -> Path:
+        head = control(package, version, depends=depends)
+        name = f"{package}_{version.rpartition(':')[2]}_riscv64.deb"
+        path = deb(self.folder / name, files, control=head)
+        data = path.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        self.stanzas.append(f"{head}Filename: ./{path.name}\nSize: {len(data)}\nSHA256: {digest}\n")
+        self.publish()
+        return path
+
+    def publish(self) -> None:
+        (self.folder / "Packages").write_text("\n".join(self.stanzas))
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    made = Repository(tmp_path / "repo")
+    made.add("linux-image-riscv64", "6.99.1-1", {}, depends=f"{KERNEL} (= 6.99.1-1)")
+    made.add(KERNEL, "6.99.1-1", kernel_files(), depends="kmod, linux-base (>= 4) | initramfs-tools")
+    made.add("busybox-static", "1:1.37-1", {"usr/bin/busybox": b"a busybox", "usr/share/doc/x": b""})
+    return made
+
+
+def debian(store: Store, repository: Repository, **more: object) -> Debian:
+    def archive(suite: str) -> Apt:
+        return Apt(store, f"file:{repository.folder}", suite, "riscv64", trusted=True)
+
+    return Debian(store, "riscv64", archive=archive, **more)  # type: ignore[arg-type]
+
+
+@needs_apt
+def test_kernel_from_its_meta_package(tmp_path: Path, repository: Repository) -> None:
+    store = Store(tmp_path / "cache")
+    found = debian(store, repository).kernel(SOURCE, ["virtio_mmio"])
+    assert found.image.path.read_bytes() == b"a kernel" * 100
+    assert found.config is not None
+    assert found.config.path.read_bytes() == b"CONFIG_VIRTIO_MMIO=m\n"
+    assert (found.release, found.version) == (RELEASE, "6.99.1-1")
+    assert found.image.origin == f"{KERNEL} 6.99.1-1"
+    package = hashlib.sha256((repository.folder / f"{KERNEL}_6.99.1-1_riscv64.deb").read_bytes()).hexdigest()
+    assert store.find(package) is None, "the .deb goes once it is unpacked"
+    assert [m.name for m in debian(store, repository).closure(SOURCE, ("virtio-net",))] == [
+        "failover",
+        "net_failover",
+        "virtio_net",
+    ]
+
+
+@needs_apt
+def test_from_the_cache_without_network(tmp_path: Path, repository: Repository) -> None:
+    store = Store(tmp_path / "cache")
+    with pytest.raises(ArtifactError, match="vmrun fetch") as caught:
+        debian(store, repository, offline=True).kernel(SOURCE)
+    assert caught.value.code == "E260"
+    first = debian(store, repository).kernel(SOURCE)
+    shutil.rmtree(repository.folder)
+    again = debian(store, repository, offline=True)
+    assert again.kernel(SOURCE) == first
+    assert [m.name for m in again.closure(SOURCE, ("ext4",), ("virtio_console", "nonsense"))][-1] == "ext4"
+    with pytest.raises(ArtifactError) as caught:
+        again.closure(SOURCE, ("usbcore",))
+    assert caught.value.code == "E260"
+
+
+@needs_apt
+def test_module_outside_the_pack_brings_the_package_again(tmp_path: Path, repository: Repository) -> None:
+    store = Store(tmp_path / "cache")
+    debian(store, repository).kernel(SOURCE)
+    assert [m.name for m in debian(store, repository).closure(SOURCE, ("usbcore",))] == ["usbcore"]
+    assert [m.name for m in debian(store, repository).closure(SOURCE, ("virtio_gpu",))] == ["drm", "virtio_gpu"]
+    shutil.rmtree(repository.folder)
+    offline = debian(store, repository, offline=True)
+    assert [m.name for m in offline.closure(SOURCE, ("usbcore", "virtio_gpu"))] == ["usbcore", "drm", "virtio_gpu"]
+    assert len(list(store.digests())) == 3, "image, config, and one pack"
+
+
+@needs_apt
+def test_newer_version_only_when_asked(tmp_path: Path, repository: Repository) -> None:
+    store = Store(tmp_path / "cache")
+    busybox = DebianSource("busybox-static", "trixie")
+    assert debian(store, repository).file(busybox, "usr/bin/busybox").path.read_bytes() == b"a busybox"
+    repository.add("busybox-static", "1:1.38-1", {"usr/bin/busybox": b"a newer one"})
+    assert debian(store, repository).file(busybox, "usr/bin/busybox").path.read_bytes() == b"a busybox"
+    newer = debian(store, repository, refresh=True).file(busybox, "bin/busybox", "/usr/bin/busybox")
+    assert newer.path.read_bytes() == b"a newer one"
+
+
+@needs_apt
+def test_package_that_came_after_the_lists(tmp_path: Path, repository: Repository) -> None:
+    store = Store(tmp_path / "cache")
+    debian(store, repository).resolve(SOURCE)
+    repository.add("late", "1", {"x": b"late"})
+    assert debian(store, repository).file(DebianSource("late", "trixie"), "x").path.read_bytes() == b"late"
+
+
+@needs_apt
+def test_what_is_not_there(tmp_path: Path, repository: Repository) -> None:
+    opened = debian(Store(tmp_path / "cache"), repository)
+    for use, code, words in (
+        (lambda: opened.resolve(DebianSource("linux-image-riscv65", "trixie")), "E232", "`linux-image-riscv64`"),
+        (lambda: opened.resolve(DebianSource("-o=evil", "trixie")), "E232", "has no package"),
+        (lambda: opened.resolve(DebianSource("x y", "trixie")), "E232", "has no package"),
+        (lambda: opened.resolve(DebianSource("busybox", "../..")), "E231", "no suite"),
+        (lambda: opened.file(DebianSource("busybox-static", "t"), "bin/busibox"), "E236", "has no file `bin/busibox`"),
+        (lambda: opened.kernel(DebianSource("busybox-static", "trixie")), "E236", "no kernel"),
+    ):
+        with pytest.raises(ArtifactError) as caught:
+            use()
+        assert (caught.value.code, words in str(caught.value)) == (code, True)
+        assert "\n" not in str(caught.value)
+
+
+@needs_apt
+def test_package_that_is_not_what_the_index_says(tmp_path: Path, repository: Repository) -> None:
+    store = Store(tmp_path / "cache")
+    path = repository.add("busybox-static", "1:2", {"usr/bin/busybox": b"honest"})
+    data = bytearray(path.read_bytes())
+    data[-40] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ArtifactError) as caught:
+        debian(store, repository).file(DebianSource("busybox-static", "trixie"), "usr/bin/busybox")
+    assert caught.value.code in ("E222", "E234")
+    assert list(store.digests()) == []
+
+
+@needs_apt
+def test_download_by_apt_itself(tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apt, "_has_logins", lambda etc: True)
+    found = debian(Store(tmp_path / "cache"), repository).file(DebianSource("busybox-static", "t"), "usr/bin/busybox")
+    assert found.path.read_bytes() == b"a busybox"
+
+
+@needs_apt
+def test_unsigned_repository_is_refused(tmp_path: Path, repository: Repository) -> None:
+    if not any(Path(path).exists() for path in archive.KEYRINGS):
+        pytest.skip("needs debian-archive-keyring")
+    dists = repository.folder / "dists" / "trixie" / "main" / "binary-riscv64"
+    dists.mkdir(parents=True)
+    shutil.copy(repository.folder / "Packages", dists)
+    digest = hashlib.sha256((dists / "Packages").read_bytes()).hexdigest()
+    size = (dists / "Packages").stat().st_size
+    (repository.folder / "dists" / "trixie" / "Release").write_text(
+        "Suite: trixie\nCodename: trixie\nDate: Sun, 01 Jan 2023 00:00:00 UTC\n"
+        "Architectures: riscv64\nComponents: main\n"
+        f"SHA256:\n {digest} {size} main/binary-riscv64/Packages\n"
+    )
+    opened = Apt(Store(tmp_path / "cache"), f"file:{repository.folder}", "trixie", "riscv64")
+    with pytest.raises(ArtifactError, match="is not trusted") as caught:
+        opened.show("busybox-static")
+    assert caught.value.code == "E234"
+
+
+@needs_apt
+def test_over_http_a_broken_download_resumes(tmp_path: Path, repository: Repository) -> None:
+    repository.add("big", "1", {"x": os.urandom(300_000)})
+    body = {f"/./{path.name}": path.read_bytes() for path in repository.folder.iterdir()}
+    with server(body) as web:
+
+        def archive(suite: str) -> Apt:
+            return Apt(Store(tmp_path / "cache"), web.url, suite, "riscv64", trusted=True)
+
+        opened = Debian(Store(tmp_path / "cache"), "riscv64", archive=archive)
+        opened.resolve(DebianSource("big", "trixie"))
+        web.cut, web.requests = [100_000], []
+        assert opened.file(DebianSource("big", "trixie"), "x").size == 300_000
+        assert [request.get("Range") for request in web.requests] == [None, "bytes=100000-"]
+
+
+@needs_apt
+def test_no_such_suite_and_nobody_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Apt, "_host_settings", lambda apt: ['Acquire::Retries "0";'])
+    store = Store(tmp_path / "cache")
+    with server({}) as web:
+        url = f"{web.url}/debian"
+        with pytest.raises(ArtifactError, match="did you mean `trixie`") as caught:
+            Apt(store, url, "trixi", "riscv64").show("busybox-static")
+        assert caught.value.code == "E231"
+    with pytest.raises(ArtifactError, match="cannot reach") as caught:
+        Apt(store, url, "trixie", "riscv64").show("busybox-static")
+    assert caught.value.code == "E221"
+
+
+def test_host_without_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object, **__: object) -> object:
+        raise FileNotFoundError("apt-config")
+
+    monkeypatch.setattr("subprocess.run", run)
+    with pytest.raises(ArtifactError, match="no apt") as caught:
+        Apt(Store(tmp_path), "http://h/debian", "trixie", "riscv64").show("busybox-static")
+    assert caught.value.code == "E230"
+
+
+# ---- without apt
+
+
+class Signer:
+    """Signs repositories with a key made here."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        home.mkdir(mode=0o700)
+        self.gpg("--quick-generate-key", "tester", "default", "default", "never")
+        (home / "keys.gpg").write_bytes(self.gpg("--export"))
+
+    def gpg(self, *argv: str, data: bytes = b"") -> bytes:
+        always = ["gpg", "--homedir", str(self.home), "--batch", "--pinentry-mode", "loopback", "--passphrase", ""]
+        return subprocess.run([*always, *argv], input=data, capture_output=True, check=True, timeout=60).stdout
+
+    def body(self, repository: Repository, *, suite: str = "trixie", more: str = "") -> dict[str, bytes]:
+        text = "\n".join(repository.stanzas).replace("Filename: ./", "Filename: pool/")
+        index = lzma.compress(text.encode())
+        release = (
+            f"Suite: stable\nCodename: {suite}\n{more}SHA256:\n"
+            f" {hashlib.sha256(index).hexdigest()} {len(index)} main/binary-riscv64/Packages.xz\n"
+        )
+        body = {f"/d/pool/{path.name}": path.read_bytes() for path in repository.folder.glob("*.deb")}
+        body["/d/dists/trixie/InRelease"] = self.gpg("--clearsign", data=release.encode())
+        body["/d/dists/trixie/main/binary-riscv64/Packages.xz"] = index
+        return body
+
+
+@pytest.fixture(scope="module")
+def signer() -> Iterator[Signer]:
+    if not (shutil.which("gpg") and shutil.which("gpgv") and shutil.which("gpgconf")):
+        pytest.skip("needs gpg and gpgv")
+    with tempfile.TemporaryDirectory(dir="/tmp") as home:  # an agent's socket has a short path
+        made = Signer(Path(home) / "g")
+        yield made
+        subprocess.run(["gpgconf", "--homedir", str(made.home), "--kill", "all"], check=False, timeout=20)
+
+
+@pytest.fixture
+def signed(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> Signer:
+    monkeypatch.setenv("VMRUN_DEBIAN_KEYRING", str(signer.home / "keys.gpg"))
+    return signer
+
+
+def test_mirror_without_apt(tmp_path: Path, repository: Repository, signed: Signer) -> None:
+    store = Store(tmp_path / "cache")
+    with server(signed.body(repository)) as web:
+        opened = Debian(store, "riscv64", archive=lambda suite: Mirror(store, f"{web.url}/d", suite, "riscv64"))
+        assert opened.kernel(SOURCE).version == "6.99.1-1"
+        assert opened.file(DebianSource("busybox-static", "trixie"), "usr/bin/busybox").size == 9
+        with pytest.raises(ArtifactError, match="did you mean `busybox-static`") as caught:
+            opened.resolve(DebianSource("busybox-statik", "trixie"))
+        assert caught.value.code == "E232"
+        with pytest.raises(ArtifactError) as caught:
+            opened.resolve(DebianSource("busybox-static", "trixi"))
+        assert caught.value.code == "E231"
+
+
+@pytest.mark.parametrize("what", ["key", "text", "index", "package", "suite", "old"])
+def test_mirror_that_lies(
+    tmp_path: Path, repository: Repository, signed: Signer, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "cache")
+    more = "Valid-Until: Sun, 01 Jan 2023 00:00:00 UTC\n" if what == "old" else ""
+    body = signed.body(repository, suite="sid" if what == "suite" else "trixie", more=more)
+    release = "/d/dists/trixie/InRelease"
+    if what == "key":
+        if not Path(archive.KEYRINGS[0]).exists():
+            pytest.skip("needs debian-archive-keyring")
+        monkeypatch.delenv("VMRUN_DEBIAN_KEYRING")
+    elif what == "text":
+        body[release] = body[release].replace(b"Suite: stable", b"Suite: stabel")
+    elif what == "index":
+        body["/d/dists/trixie/main/binary-riscv64/Packages.xz"] += b"x"
+    elif what == "package":
+        body = {name: data[::-1] if name.endswith(".deb") else data for name, data in body.items()}
+    with server(body) as web, pytest.raises(ArtifactError) as caught:
+        opened = Debian(store, "riscv64", archive=lambda suite: Mirror(store, f"{web.url}/d", suite, "riscv64"))
+        opened.file(DebianSource("busybox-static", "trixie"), "usr/bin/busybox")
+    assert caught.value.code == ("E222" if what in ("index", "package") else "E234")
+
+
+@pytest.mark.network
+def test_debian_itself_without_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("gpgv") is None:
+        pytest.skip("needs gpgv")
+    store = Store(tmp_path / "cache")
+    found = Mirror(store, aptsources.mirror(), "trixie", "riscv64").show("linux-image-riscv64")
+    assert found.depends.startswith("linux-image-6.")
+
+
+# ---- locks
+
+
+@needs_apt
+def test_locked(tmp_path: Path, repository: Repository) -> None:
+    store = Store(tmp_path / "cache")
+    kernel = tmp_path / "Image"
+    kernel.write_bytes(b"own kernel")
+    path, url = PathSource(kernel), UrlSource("https://h/x", "a" * 64)
+    empty = Lock(tmp_path / "vmrun.lock", {})
+    for source in (path, url, SOURCE):
+        strict = debian(store, repository, lock=empty, locked=True)
+        with pytest.raises(ArtifactError) as caught:
+            Resolver(store, "riscv64", lock=empty, locked=True, debian=strict).kernel(source)
+        assert caught.value.code == "E250"
+    fresh = Resolver(store, "riscv64", debian=debian(store, repository, refresh=True))
+    pins = {empty.key(source, "riscv64"): fresh.pin(source) for source in (path, SOURCE)}
+    pins[empty.key(url, "riscv64")] = Pin("b" * 64, 1)
+    lock = Lock(empty.path, pins)
+    assert pins["debian:trixie:riscv64:linux-image-riscv64"].package == KERNEL
+    repository.add(KERNEL, "6.99.2-1", {})
+    repository.add("linux-image-riscv64", "6.99.2-1", {}, depends=KERNEL)
+    locked = Resolver(
+        store, "riscv64", lock=lock, locked=True, debian=debian(store, repository, lock=lock, locked=True, refresh=True)
+    )
+    assert locked.kernel(SOURCE).version == "6.99.1-1"
+    assert locked.kernel(path).image.size == 10
+    kernel.write_bytes(b"another")
+    for source in (path, url):
+        with pytest.raises(ArtifactError) as caught:
+            locked.kernel(source)
+        assert caught.value.code == "E251"
+
+
+@needs_apt
+def test_pinned_version_that_the_mirror_lost(tmp_path: Path, repository: Repository) -> None:
+    store = Store(tmp_path / "cache")
+    lock = Lock(
+        tmp_path / "vmrun.lock", {"debian:trixie:riscv64:busybox-static": Pin("a" * 64, 1, "busybox-static", "1:0.9-1")}
+    )
+    opened = debian(store, repository, lock=lock, locked=True)
+    with pytest.raises(ArtifactError, match="snapshot") as caught:
+        opened.file(DebianSource("busybox-static", "trixie"), "usr/bin/busybox")
+    assert caught.value.code == "E232"
+
+
+def test_modules_of_a_kernel_without_package(tmp_path: Path) -> None:
+    resolver = Resolver(Store(tmp_path), "riscv64")
+    assert resolver.modules(PathSource(tmp_path / "Image"), (), ("virtio_mmio",)) == ()
+    with pytest.raises(ArtifactError) as caught:
+        resolver.modules(PathSource(tmp_path / "Image"), ("virtio_mmio",))
+    assert caught.value.code == "E242"
+
+
+# ---- Debian itself
+
+
+@pytest.mark.network
+@needs_apt
+def test_debian_itself(tmp_path: Path) -> None:
+    store = Store(tmp_path / "cache")
+    opened = Debian(store, "riscv64")
+    busybox = opened.file(DebianSource("busybox-static", "trixie"), "usr/bin/busybox", "bin/busybox")
+    assert isinstance(busybox, CachedFile)
+    assert busybox.path.read_bytes()[:4] == b"\x7fELF"
+    found = opened.resolve(SOURCE)
+    assert found.package.startswith("linux-image-6.")
+    assert found.size > 50 << 20
+    with pytest.raises(ArtifactError, match="did you mean `trixie`"):
+        opened.resolve(DebianSource("busybox-static", "trixi"))

@@ -1,0 +1,189 @@
+"""One suite of Debian's archive, whichever client reaches it: what is common to `vmrun.images.apt` and `.mirror`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmrun.errors import ArtifactError
+from vmrun.images.aptsources import SUITES
+from vmrun.images.sources import CachedFile, Progress, Silent
+from vmrun.images.store import Store
+from vmrun.images.words import did_you_mean
+
+LISTS_AGE_S = 24 * 3600
+"""For how long the package lists of a suite are good, in seconds; a package that is not in them refreshes them."""
+
+KEYRINGS = ("/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp")
+_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]+")
+_VERSION = re.compile(r"[A-Za-z0-9.+:~-]+")
+_SUITE = re.compile(r"[a-z][a-z0-9.-]*(?:/[a-z-]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A package as the signed index describes it: ``sha256`` in hex and ``size`` in bytes of the .deb."""
+
+    package: str
+    version: str
+    filename: str
+    sha256: str
+    size: int
+    depends: str = ""
+
+
+class Archive(ABC):
+    """One suite of one architecture on one mirror, with a folder of its own in the store."""
+
+    def __init__(self, store: Store, mirror: str, suite: str, arch: str, progress: Progress | None = None) -> None:
+        if not _SUITE.fullmatch(suite):
+            raise no_suite(suite)
+        self.suite = suite
+        self.arch = arch
+        self._store = store
+        self._mirror = mirror
+        self._progress = progress or Silent()
+        self._asked = False
+        mark = hashlib.sha256(mirror.encode()).hexdigest()[:8]
+        self._folder = store.folder(f"apt/{suite.replace('/', '_')}-{arch}-{mark}")
+
+    def show(self, package: str, version: str | None = None, *, refresh: bool = False) -> Candidate:
+        """Return the package's newest version, or the one named. The lists are refreshed where they are old or lack it.
+
+        Raise ArtifactError: E230 no client, E231 no such suite, E232 no such package, E221 unreachable, E233 and E234
+        for what else the client says.
+        """
+        if not _NAME.fullmatch(package) or (version is not None and not _VERSION.fullmatch(version)):
+            raise self._no_package(package, version, ())
+        with self._store.locked(f"apt {self._folder}"):
+            self._prepare()
+            fresh = not self._asked and (refresh or self._age() > LISTS_AGE_S)
+            if fresh:
+                self._refresh()
+            found = self._lookup(package, version)
+            if found is None and not self._asked:
+                self._refresh()
+                found = self._lookup(package, version)
+            if found is None:
+                raise self._no_package(package, version, self._names(package[:3]))
+            return found
+
+    @abstractmethod
+    def fetch(self, candidate: Candidate) -> CachedFile:
+        """Return the .deb, in the store, with the digest that the signed index gives."""
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Make ready what the other steps need."""
+
+    @abstractmethod
+    def _update(self) -> None:
+        """Bring the lists up to date, signatures checked."""
+
+    @abstractmethod
+    def _lookup(self, package: str, version: str | None) -> Candidate | None:
+        """Return what the lists say of the package."""
+
+    @abstractmethod
+    def _names(self, prefix: str) -> Iterable[str]:
+        """Return the names of all packages that begin with ``prefix``."""
+
+    def _refresh(self) -> None:
+        self._progress.start(f"package lists of {self.suite} for {self.arch}", None)
+        try:
+            self._update()
+        finally:
+            self._progress.finish()
+        self._write("updated", "")
+        self._asked = True
+
+    def _age(self) -> float:
+        try:
+            return abs(time.time() - (self._folder / "updated").stat().st_mtime)
+        except FileNotFoundError:
+            return float("inf")
+        except OSError as error:
+            raise self._store.unusable(error) from None
+
+    def _candidate(self, stanza: str, package: str, version: str | None) -> Candidate | None:
+        """Return what a stanza of an index says, if it is that package in that version."""
+        fields = fields_of(stanza)
+        if fields.get("package") != package or (version is not None and fields.get("version") != version):
+            return None
+        sha256, size = fields.get("sha256", ""), fields.get("size", "")
+        if not re.fullmatch(r"[0-9a-f]{64}", sha256) or not size.isdecimal():
+            raise ArtifactError(
+                f"the index of {self.suite} gives no SHA-256 and size for {package}",
+                code="E234",
+                remedy="name another mirror",
+            )
+        depends = ", ".join(fields[key] for key in ("pre-depends", "depends") if key in fields)
+        return Candidate(package, fields.get("version", ""), fields.get("filename", ""), sha256, int(size), depends)
+
+    def _no_package(self, package: str, version: str | None, known: Iterable[str]) -> ArtifactError:
+        if version is not None:
+            return ArtifactError(
+                f"{self.suite} has no {package} {version} for {self.arch}; the mirror may have moved on",
+                code="E232",
+                remedy="run `vmrun lock` to pin the present version, or name a snapshot mirror in VMRUN_DEBIAN_MIRROR",
+            )
+        return ArtifactError(
+            f"{self.suite} has no package `{package}` for {self.arch}",
+            code="E232",
+            remedy=did_you_mean(package, known, "check its name and suite"),
+        )
+
+    def _write(self, name: str, text: str) -> None:
+        try:
+            (self._folder / name).write_text(text)
+        except OSError as error:
+            raise self._store.unusable(error) from None
+
+
+def no_suite(suite: str) -> ArtifactError:
+    """Return the error for a suite that the mirror does not have."""
+    hint = did_you_mean(suite, SUITES, "")
+    known = f"suites are {', '.join(SUITES)}"
+    return ArtifactError(f"Debian's mirror has no suite `{suite}`", code="E231", remedy=f"{hint} {known}".strip())
+
+
+def untrusted(mirror: str, suite: str, why: str) -> ArtifactError:
+    """Return the error for a suite whose signature cannot be relied on."""
+    return ArtifactError(
+        f"{mirror} is not trusted for {suite}: {why}",
+        code="E234",
+        remedy="bring debian-archive-keyring up to date, or name another mirror in VMRUN_DEBIAN_MIRROR",
+    )
+
+
+def fields_of(stanza: str) -> dict[str, str]:
+    """Return the fields of a stanza (deb822(5)), names in lower case, continued lines joined by line breaks."""
+    fields: dict[str, str] = {}
+    key = ""
+    for line in stanza.splitlines():
+        if line[:1] in (" ", "\t"):
+            fields[key] = fields.get(key, "") + "\n" + line.strip()
+        else:
+            key, _, value = line.partition(":")
+            key = key.lower()
+            fields[key] = value.strip()
+    return fields
+
+
+def keyring() -> str:
+    """Return the file with the keys of Debian's archive, or what ``$VMRUN_DEBIAN_KEYRING`` names. Raise E230."""
+    named = os.environ.get("VMRUN_DEBIAN_KEYRING")
+    for path in (named,) if named else KEYRINGS:
+        if Path(path).is_file() and Path(path).is_absolute():
+            return path
+    raise ArtifactError(
+        "this host has no Debian archive keyring to check signatures with",
+        code="E230",
+        remedy="install the package debian-archive-keyring, or name the file in VMRUN_DEBIAN_KEYRING",
+    )

@@ -1,0 +1,353 @@
+"""Artefacts out of Debian packages: a version resolved, the .deb fetched, what a guest needs extracted and kept.
+
+A kernel package has twice the size of what a virtual machine may want of it, so the .deb goes once it is unpacked.
+Kept are the image, its configuration, and a pack of the modules (see `vmrun.images.modules`). A module that is not in
+the pack brings the .deb once more, and stays in the pack from then on.
+
+A resolved version is used until `vmrun fetch` or `vmrun lock` asks anew: the same manifest boots the same kernel,
+without a look at the network.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from vmrun.errors import ArtifactError
+from vmrun.images import aptsources, deb, modules
+from vmrun.images.apt import Apt
+from vmrun.images.archive import Archive, Candidate
+from vmrun.images.lock import Lock, Pin, differs
+from vmrun.images.mirror import Mirror
+from vmrun.images.sources import CachedFile, DebianSource, Progress
+from vmrun.images.store import CHUNK, Store
+from vmrun.images.words import did_you_mean
+
+_KERNEL = re.compile(r"boot/vmlinu[xz]-(?P<release>.+)")
+_CONFIG = re.compile(r"boot/config-.+")
+_MODULES = re.compile(r"(?:usr/)?lib/modules/(?P<release>[^/]+)/(?P<path>kernel/.+|modules\.builtin)")
+_META = re.compile(r"\b(linux-image-[a-z0-9.+-]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class DebianKernel:
+    """What a kernel package gives: ``release`` is that of ``uname -r``, ``version`` the package's."""
+
+    image: CachedFile
+    config: CachedFile | None
+    modules: modules.ModuleSet | None
+    release: str
+    version: str
+
+
+class Debian:
+    """Debian packages of one architecture, through one store.
+
+    ``refresh`` resolves anew what ``lock`` does not pin; with ``locked`` nothing but what it pins is taken.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        arch: str,
+        *,
+        lock: Lock | None = None,
+        locked: bool = False,
+        offline: bool = False,
+        refresh: bool = False,
+        progress: Progress | None = None,
+        archive: Callable[[str], Archive] | None = None,
+    ) -> None:
+        """``archive`` opens a suite; by default through this host's apt, or without one from the user's mirror."""
+        self.arch = arch
+        self._store = store
+        self._lock = lock
+        self._locked = locked
+        self._offline = offline
+        self._refresh = refresh
+        self._archive = archive or self._reach
+        self._progress = progress
+        self._open: dict[str, Archive] = {}
+        self._resolved: dict[str, Candidate] = {}
+
+    def resolve(self, source: DebianSource) -> Candidate:
+        """Return the package that ``source`` means; a meta package of kernels leads to the kernel's own."""
+        pin = self._lock.pin(source, self.arch, required=self._locked) if self._lock else None
+        if pin is not None:
+            return Candidate(pin.package or source.package, pin.version, pin.filename, pin.sha256, pin.size)
+        name = f"debian/{source.suite}/{self.arch}/{source.package}"
+        if name not in self._resolved:
+            self._resolved[name] = self._remembered(name) or self._look_up(source, name)
+        return self._resolved[name]
+
+    def _remembered(self, name: str) -> Candidate | None:
+        """Return what was resolved before, if something was extracted of it: the mirror may not have it any more."""
+        record = None if self._refresh else self._store.read_record(name)
+        found = _candidate(record) if record else None
+        return found if found and self._store.read_record(f"deb/{found.sha256}") else None
+
+    def _look_up(self, source: DebianSource, name: str) -> Candidate:
+        self._need_network(f"which version of {source} is current")
+        suite = self._suite(source.suite)
+        found = suite.show(source.package, refresh=self._refresh)
+        seen = {found.package}
+        while (target := _next_kernel(found)) and target not in seen:
+            seen.add(target)
+            found = suite.show(target)
+        self._store.write_record(name, asdict(found))
+        return found
+
+    def file(self, source: DebianSource, *paths: str) -> CachedFile:
+        """Return the first of ``paths`` that the package has. Raise ArtifactError E236 where it has none of them."""
+        candidate = self.resolve(source)
+        wanted = tuple(path.lstrip("/").removeprefix("./") for path in paths)
+        key = f"file {' or '.join(wanted)}"
+        contents: Mapping[str, CachedFile] | None = self._contents(candidate, (key,))
+        if contents is None:
+            contents = self._extract(source, candidate, _file_extraction(wanted, key), (key,))
+        return contents[key]
+
+    def kernel(self, source: DebianSource, wanted: Iterable[str] = ()) -> DebianKernel:
+        """Return the kernel of the package, with modules among which are those called ``wanted`` and what they need."""
+        candidate = self.resolve(source)
+        contents: Mapping[str, CachedFile] | None = self._contents(candidate, ("kernel",))
+        if contents is None:
+            contents = self._extract(source, candidate, _KernelExtraction(tuple(wanted)), ("kernel",))
+        release = self._release(candidate)
+        pack = contents.get("modules")
+        held = modules.ModuleSet(pack, release) if pack else None
+        return DebianKernel(contents["kernel"], contents.get("config"), held, release, candidate.version)
+
+    def closure(
+        self, source: DebianSource, wanted: tuple[str, ...], optional: tuple[str, ...] = ()
+    ) -> tuple[modules.Module, ...]:
+        """Return the ``wanted`` modules, the ``optional`` ones that exist, and what they need, in load order."""
+        held = self.kernel(source, wanted).modules
+        wanted += tuple(name for name in optional if held is not None and held.knows(name))
+        if not wanted:
+            return ()
+        if held is None:
+            raise ArtifactError(
+                f"the package {source} has no modules",
+                code="E242",
+                remedy="take out boot.modules, or name a kernel package",
+            )
+        try:
+            return held.closure(wanted)
+        except modules.ModuleMissing:
+            candidate = self.resolve(source)
+            contents = self._extract(source, candidate, _KernelExtraction(wanted), ("modules",), wanted)
+            return modules.ModuleSet(contents["modules"], held.release).closure(wanted)
+
+    def _reach(self, suite: str) -> Archive:
+        client = Apt if shutil.which("apt-get") else Mirror
+        return client(self._store, aptsources.mirror(), suite, self.arch, progress=self._progress)
+
+    def _suite(self, suite: str) -> Archive:
+        if suite not in self._open:
+            self._open[suite] = self._archive(suite)
+        return self._open[suite]
+
+    def _need_network(self, what: str) -> None:
+        if self._offline:
+            raise ArtifactError(f"not in the cache: {what}", code="E260", remedy="run `vmrun fetch` with a network")
+
+    def _contents(self, candidate: Candidate, needed: Iterable[str]) -> Mapping[str, CachedFile] | None:
+        """Return what was extracted of the package, if all ``needed`` is still there."""
+        record = self._store.read_record(f"deb/{candidate.sha256}")
+        files = record.get("files") if record else None
+        if not isinstance(files, dict):
+            return None
+        origin = f"{candidate.package} {candidate.version}"
+        found: dict[str, CachedFile] = {}
+        for key, (sha256, size) in files.items():
+            cached = self._store.find(sha256, size, origin=origin)
+            if cached is None:
+                return None
+            found[key] = cached
+        return found if all(key in found for key in needed) else None
+
+    def _release(self, candidate: Candidate) -> str:
+        record = self._store.read_record(f"deb/{candidate.sha256}") or {}
+        return str(record.get("release", ""))
+
+    def _extract(
+        self,
+        source: DebianSource,
+        candidate: Candidate,
+        extraction: Extraction,
+        needed: tuple[str, ...],
+        wanted: tuple[str, ...] = (),
+    ) -> Mapping[str, CachedFile]:
+        """Fetch the .deb, take out what ``extraction`` says, remember it and drop the .deb.
+
+        Nothing is done where another run has just taken out all ``needed`` and the modules ``wanted``.
+        """
+        origin = f"{candidate.package} {candidate.version}"
+        with self._store.locked(f"extract {candidate.sha256}"):
+            name = f"deb/{candidate.sha256}"
+            known = self._store.read_record(name) or {}
+            record = {"files": {}, "release": "", "wanted": [], **known, "origin": origin}
+            present = self._contents(candidate, needed)
+            if present is not None and set(wanted) <= set(record["wanted"]):
+                return present
+            package = self._store.find(candidate.sha256, candidate.size, origin=origin)
+            if package is None:
+                self._need_network(origin)
+                package = self._fetch(source, candidate)
+            got = extraction(self._store, package.path, origin, tuple(record["wanted"]))
+            superseded = record["files"].get("modules")
+            record["files"].update({key: [file.sha256, file.size] for key, file in got.files.items()})
+            record["release"] = got.release or record["release"]
+            record["wanted"] = sorted({*record["wanted"], *got.wanted})
+            self._store.write_record(name, record)
+            self._store.remove(candidate.sha256)
+            if superseded and superseded != record["files"]["modules"]:
+                self._store.remove(superseded[0])
+        return got.files
+
+    def _fetch(self, source: DebianSource, candidate: Candidate) -> CachedFile:
+        """Return the .deb, after a check that the index still says what was resolved or pinned."""
+        shown = self._suite(source.suite).show(candidate.package, candidate.version)
+        if shown.sha256 != candidate.sha256:
+            if self._lock is not None:
+                raise differs(source, self._lock, candidate.sha256, shown.sha256)
+            raise ArtifactError(
+                f"{source.suite} has another SHA-256 for {candidate.package} {candidate.version} than before",
+                code="E234",
+                remedy="run `vmrun fetch` to take the new one",
+            )
+        return self._suite(source.suite).fetch(shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """What came out of a package: files of the store by key, a kernel's release, the modules that were asked for."""
+
+    files: Mapping[str, CachedFile]
+    release: str = ""
+    wanted: tuple[str, ...] = ()
+
+
+Extraction = Callable[[Store, Path, str, tuple[str, ...]], Extracted]
+"""Takes what it wants out of a .deb: store, the .deb, its origin in words, the modules that were asked for before."""
+
+
+def pin_of(candidate: Candidate) -> Pin:
+    """Return the pin of a resolved package."""
+    return Pin(candidate.sha256, candidate.size, candidate.package, candidate.version, candidate.filename)
+
+
+def _file_extraction(wanted: tuple[str, ...], key: str) -> Extraction:
+    def extraction(store: Store, package: Path, origin: str, before: tuple[str, ...]) -> Extracted:
+        names: list[str] = []
+
+        def take(name: str) -> bool:
+            names.append(name)
+            return name in wanted
+
+        for _, _, content in deb.read(package, take, origin):
+            return Extracted({key: _stored(store, content, origin)}, wanted=before)
+        raise ArtifactError(
+            f"the package {origin} has no file `{wanted[0]}`",
+            code="E236",
+            remedy=did_you_mean(wanted[0], names, "list its files with `dpkg -c`"),
+        )
+
+    return extraction
+
+
+class _KernelExtraction:
+    """Takes kernel image, configuration and modules out of a package."""
+
+    def __init__(self, wanted: tuple[str, ...]) -> None:
+        self._wanted = wanted
+
+    def __call__(self, store: Store, package: Path, origin: str, before: tuple[str, ...]) -> Extracted:
+        wanted = (*before, *self._wanted)
+        files: dict[str, CachedFile] = {}
+        release = ""
+        with tempfile.TemporaryFile(dir=store.folder("partial")) as spooled:
+            spool = _Spool(spooled)
+            for name, size, content in deb.read(package, _of_kernel, origin):
+                if match := _KERNEL.fullmatch(name):
+                    files["kernel"], release = _stored(store, content, origin), match["release"]
+                elif _CONFIG.fullmatch(name):
+                    files["config"] = _stored(store, content, origin)
+                elif match := _MODULES.fullmatch(name):
+                    try:
+                        spool.add(match["path"], size, content)
+                    except OSError as error:
+                        raise store.unusable(error) from None
+            if "kernel" not in files:
+                raise ArtifactError(
+                    f"the package {origin} has no kernel in boot/",
+                    code="E236",
+                    remedy="name a linux-image package, or the file in the package with `file`",
+                )
+            if modules.BUILTIN in spool:
+                builtin = spool.pop(modules.BUILTIN)
+                files["modules"] = store.put(
+                    lambda handle: modules.write_pack(handle, spool, builtin, wanted), origin=origin
+                )
+        return Extracted(files, release, wanted)
+
+
+class _Spool(Mapping[str, bytes]):
+    """Files by name, kept in one temporary file, not in memory."""
+
+    def __init__(self, handle: IO[bytes]) -> None:
+        self._handle = handle
+        self._places: dict[str, tuple[int, int]] = {}
+        self._end = 0
+
+    def add(self, name: str, size: int, content: IO[bytes]) -> None:
+        self._handle.seek(self._end)
+        shutil.copyfileobj(content, self._handle, CHUNK)
+        self._places[name] = (self._end, size)
+        self._end += size
+
+    def pop(self, name: str) -> bytes:
+        content = self[name]
+        del self._places[name]
+        return content
+
+    def __getitem__(self, name: str) -> bytes:
+        offset, size = self._places[name]
+        self._handle.seek(offset)
+        return self._handle.read(size)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def _next_kernel(candidate: Candidate) -> str | None:
+    """Return the kernel package that a meta package of kernels stands for."""
+    match = _META.search(candidate.depends) if candidate.package.startswith("linux-image-") else None
+    return match[1] if match else None
+
+
+def _of_kernel(name: str) -> bool:
+    match = _MODULES.fullmatch(name)
+    if match:
+        return match["path"] == modules.BUILTIN or modules.is_module(name)
+    return bool(_KERNEL.fullmatch(name) or _CONFIG.fullmatch(name))
+
+
+def _stored(store: Store, content: IO[bytes], origin: str) -> CachedFile:
+    return store.put(lambda handle: shutil.copyfileobj(content, handle, CHUNK), origin=origin)
+
+
+def _candidate(record: dict[str, Any]) -> Candidate | None:
+    try:
+        return Candidate(**record)
+    except TypeError:
+        return None
