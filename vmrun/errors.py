@@ -9,13 +9,13 @@ E5xx run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from vmrun.frozen import frozen
 
 Key = tuple[str, ...]
 """A path of TOML keys, such as ``("disk", "root", "path")``."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Span:
     """A place in a text file. Lines and columns count from 1; columns are characters, ``end_column`` is exclusive."""
 
@@ -29,7 +29,7 @@ class Span:
         return f"{self.file}:{self.line}:{self.column}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Label:
     """A second place that belongs to a diagnostic, such as the other owner of an address."""
 
@@ -38,7 +38,7 @@ class Label:
     key: Key | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Diagnostic:
     """One finding with one cause.
 
@@ -97,14 +97,14 @@ class ManifestError(VmrunError):
         return self.findings
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Owner:
     """Who claims a resource: a device or blob name and the half-open address range ``[base, base + size)`` in bytes."""
 
     name: str
     base: int
     size: int
-    key: Key | None = field(default=None)
+    key: Key | None = None
 
     def __str__(self) -> str:
         return f"{self.name} [{self.base:#x}, {self.base + self.size:#x})"
@@ -145,9 +145,11 @@ class ArtifactError(VmrunError):
     ) -> None:
         super().__init__(message, code=code, remedy=remedy)
         self.key = key
+        self.span: Span | None = None
+        """Where the manifest names the artefact; filled in by who has the manifest at hand."""
 
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        return (Diagnostic(self.code, self.message, key=self.key, help=self.remedy),)
+        return (Diagnostic(self.code, self.message, key=self.key, span=self.span, help=self.remedy),)
 
 
 class HostError(VmrunError):

@@ -16,7 +16,8 @@ def _scaled(text: str, table: dict[str, int], what: str) -> int:
     whole, _, fraction = match[1].partition(".")
     scale = table[match[2]]
     numerator = int(whole + fraction) * scale
-    value, rest = divmod(numerator, 10 ** len(fraction))
+    divisor: int = 10 ** len(fraction)
+    value, rest = divmod(numerator, divisor)
     if rest:
         raise ValueError(f"`{text}` is not a whole number of {next(iter(table))}")
     return value

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from vmrun.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Segment:
     """Bytes ``[offset, offset + size)`` of the file, copied to ``gpa``, where they occupy ``reserve >= size`` bytes."""
 
@@ -15,7 +15,7 @@ class Segment:
     reserve: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Kernel:
     """A kernel with its place in RAM. ``format`` is ``image``, ``elf`` or ``flat``; ``about`` is for a reader."""
 

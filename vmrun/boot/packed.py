@@ -6,11 +6,11 @@ Source: RFC 1952; Linux drivers/firmware/efi/libstub/zboot-header.S and include/
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import IO, Protocol
 
 from vmrun.boot.source import Source
 from vmrun.errors import PlanError
+from vmrun.frozen import frozen
 from vmrun.units import format_size
 
 GZIP_MAGIC = b"\x1f\x8b\x08"
@@ -20,7 +20,7 @@ MAX_UNPACKED = 1 << 30
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Packed:
     """A compressed kernel: the payload ``[offset, offset + size)`` of the file, in ``method`` (gzip, xz, lzma)."""
 

@@ -6,10 +6,9 @@ that neither is in the way of the kernel's bss or of what the kernel allocates f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vmrun.boot.kernel import Kernel
 from vmrun.errors import Key, Owner, PlanError
+from vmrun.frozen import frozen
 from vmrun.units import format_size
 
 PAGE = 4096
@@ -20,7 +19,7 @@ KERNEL_KEY: Key = ("boot", "kernel")
 INITRD_KEY: Key = ("boot", "initrd")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Placement:
     """Where things lie, in guest physical bytes. ``initrd`` is 0 where there is none."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from vmrun.devices.registers import RegisterMap
+from vmrun.frozen import frozen
 from vmrun.plan.model import DevicePlan
 from vmrun.schema.known import Property
 from vmrun.tables.fdt import Cells, Cells64, FdtNode, Value
@@ -40,7 +40,7 @@ Fds = tuple[int, int]
 """The descriptor that the guest's input is read from, and the one its output goes to; -1: not connected."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Needs:
     """What a board must give. ``size`` and ``align`` of the window in bytes, ``trigger`` of its interrupt (``level``,
     ``edge``) or None, and ``transport``: the kind whose window it uses, None where it has its own."""
@@ -51,14 +51,14 @@ class Needs:
     transport: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FdtContext:
     """What nodes refer to beyond the device: the labels of the harts' own interrupt controllers, in order."""
 
     hart_intcs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Nodes:
     """A device's nodes: ``soc`` on the bus, ``root`` at the tree's root."""
 
@@ -70,7 +70,7 @@ def _no_power(kind: str, value: int) -> None:
     """Ignore what the guest asks for."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wires:
     """What a live device is given, so that a test can give it something else.
 
@@ -80,7 +80,7 @@ class Wires:
     returns the descriptor, ``entropy_fd`` (-1: the host's randomness) is where virtio-rng reads.
     """
 
-    streams: Mapping[tuple[str, str], Fds] = field(default_factory=lambda: MappingProxyType({}))
+    streams: Mapping[tuple[str, str], Fds] = MappingProxyType({})
     power: Callable[[str, int], None] = _no_power
     clock_ns: Callable[[], int] = time.time_ns
     open_file: Callable[[str, int], int] = os.open
@@ -106,7 +106,7 @@ class Quiet:
         return {}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeviceType:
     """A kind of device. ``kind`` is its name in manifests and plans, ``doc`` one line for a reader.
 
@@ -120,7 +120,7 @@ class DeviceType:
     fdt: Callable[[DevicePlan, FdtContext], Nodes]
     realize: Callable[[DevicePlan, CoreMachine, Wires], Live]
     compatible: tuple[str, ...] = ()
-    properties: Mapping[str, Property] = field(default_factory=lambda: MappingProxyType({}))
+    properties: Mapping[str, Property] = MappingProxyType({})
     registers: RegisterMap | None = None
 
 

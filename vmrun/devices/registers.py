@@ -5,14 +5,14 @@ A ``Register`` decodes and prints a value; bits that no field names keep honest 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from vmrun.frozen import frozen
 
 READ_ONLY = "ro"
 WRITE_ONLY = "wo"
 READ_WRITE = "rw"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bits:
     """Bits ``low`` to ``high``, both inclusive, of a register; one bit where ``high`` is left out."""
 
@@ -35,7 +35,7 @@ class Bits:
         return (value & self.mask) >> self.low
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Register:
     """One register: ``offset`` and ``width`` in bytes, ``access`` (ro, wo, rw), ``reset``, ``section`` of the spec.
 
@@ -105,7 +105,7 @@ def _range_name(low: int, high: int) -> str:
     return f"bit[{low}]" if low == high else f"bits[{high}:{low}]"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RegisterMap:
     """The registers of a device. ``spec`` names the document; ``prefix`` is that of the C constants, if C serves it."""
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from vmrun._core import lib
 from vmrun.core.machine import CoreMachine
+from vmrun.frozen import frozen
 
 NEXT = 1
 WRITE = 2
@@ -47,7 +47,7 @@ class Memory:
         return at
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Buffer:
     """One descriptor: ``size`` bytes at ``gpa``, which the device may write or else read."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmrun.errors import ArtifactError
+from vmrun.frozen import frozen
 
 SUITES = ("bookworm", "trixie", "forky", "sid", "oldstable", "stable", "testing", "unstable", "experimental")
 """The suites that are worth naming to a person who misspelt one."""
@@ -20,7 +20,7 @@ _FAMILIES = re.compile(
 _USABLE = re.compile(r"(?:https?|ftp|file|mirror\+[a-z]+|tor\+https?)://?[^\s]+|mirror://[^\s]+|mirror\+file:/[^\s]+")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AptEntry:
     """One binary entry of a sources file."""
 

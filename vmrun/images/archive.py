@@ -8,10 +8,10 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmrun.errors import ArtifactError
+from vmrun.frozen import frozen
 from vmrun.images.aptsources import SUITES
 from vmrun.images.sources import CachedFile, Progress, Silent
 from vmrun.images.store import Store
@@ -26,7 +26,7 @@ _VERSION = re.compile(r"[A-Za-z0-9.+:~-]+")
 _SUITE = re.compile(r"[a-z][a-z0-9.-]*(?:/[a-z-]+)?")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Candidate:
     """A package as the signed index describes it: ``sha256`` in hex and ``size`` in bytes of the .deb."""
 

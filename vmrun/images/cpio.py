@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from vmrun.frozen import frozen
 
 _MAGIC = b"070701"
 _TRAILER = b"TRAILER!!!"
@@ -18,7 +19,7 @@ _PATH_MAX = 4096
 """The kernel's unpacker refuses a name, or a symlink target, of more than PATH_MAX bytes with its NUL."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """One file of an archive.
 

@@ -14,11 +14,11 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from vmrun.errors import ArtifactError
+from vmrun.frozen import as_dict, frozen
 from vmrun.images import aptsources, deb, modules
 from vmrun.images.apt import Apt
 from vmrun.images.archive import Archive, Candidate
@@ -34,7 +34,7 @@ _MODULES = re.compile(r"(?:usr/)?lib/modules/(?P<release>[^/]+)/(?P<path>kernel/
 _META = re.compile(r"\b(linux-image-[a-z0-9.+-]+)")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DebianKernel:
     """What a kernel package gives: ``release`` is that of ``uname -r``, ``version`` the package's."""
 
@@ -99,7 +99,7 @@ class Debian:
         while (target := _next_kernel(found)) and target not in seen:
             seen.add(target)
             found = suite.show(target)
-        self._store.write_record(name, asdict(found))
+        self._store.write_record(name, as_dict(found))
         return found
 
     def file(self, source: DebianSource, *paths: str) -> CachedFile:
@@ -225,7 +225,7 @@ class Debian:
         return self._suite(source.suite).fetch(shown)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Extracted:
     """What came out of a package: files of the store by key, a kernel's release, the modules that were asked for."""
 

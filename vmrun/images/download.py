@@ -282,7 +282,9 @@ def _scheme(url: str) -> str:
         return parts.scheme
     except ValueError as error:
         raise ArtifactError(
-            f"cannot fetch `{_shown(url)}`: {error}", code="E223", remedy="write a full address, as in https://host/file"
+            f"cannot fetch `{_shown(url)}`: {error}",
+            code="E223",
+            remedy="write a full address, as in https://host/file",
         ) from None
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from vmrun.errors import ArtifactError
+from vmrun.frozen import frozen
 from vmrun.images import cpio
 
 REVISION = 1
@@ -48,7 +48,7 @@ _ACCOUNTS = {
 _FIRST_APPLETS = b"[\0[[\0"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModuleFile:
     """A kernel module as the initramfs holds it: ``name`` as the kernel says it, ``data`` the plain ELF object."""
 
@@ -57,7 +57,7 @@ class ModuleFile:
     depends: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InitramfsSpec:
     """What goes into an initramfs.
 

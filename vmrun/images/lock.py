@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
 
 from vmrun.errors import ArtifactError
+from vmrun.frozen import field_names, frozen
 from vmrun.images.sources import PathSource, Source, UrlSource
 
 NAME = "vmrun.lock"
@@ -20,7 +20,7 @@ _VERSION = 1
 _HEADER = "# Written by `vmrun lock`: every artefact by digest. Not to be edited.\n"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pin:
     """One pinned artefact: ``sha256`` and ``size`` in bytes of the file, of a Debian package those of its .deb."""
 
@@ -31,7 +31,7 @@ class Pin:
     filename: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lock:
     """The pins of one lock file; ``path`` is where it stands, or would stand."""
 
@@ -118,7 +118,7 @@ def write(path: Path, pins: Mapping[str, Pin]) -> None:
 def _pin(path: Path, key: str, value: object) -> Pin:
     if not isinstance(value, dict):
         raise _unreadable(path, f"`{key}` is no table")
-    known = {field.name for field in fields(Pin)}
+    known = set(field_names(Pin))
     if unknown := sorted(set(value) - known):
         raise _unreadable(path, f"`{key}` has the unknown key `{unknown[0]}`")
     sha256, size = value.get("sha256"), value.get("size")

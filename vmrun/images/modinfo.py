@@ -7,9 +7,9 @@ Sources: the ELF-64 object file format; include/linux/moduleinfo and scripts/mod
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 from vmrun.errors import ArtifactError
+from vmrun.frozen import frozen
 
 SUFFIXES = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 
@@ -20,7 +20,7 @@ _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModuleInfo:
     """A module's own words. Names are normalised; ``pre`` and ``post`` are its soft dependencies."""
 

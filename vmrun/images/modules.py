@@ -11,11 +11,11 @@ import io
 import re
 import tarfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import IO
 
 from vmrun.errors import ArtifactError
+from vmrun.frozen import frozen
 from vmrun.images.modinfo import SUFFIXES, decompress, normalise, parse
 from vmrun.images.sources import CachedFile
 from vmrun.images.words import did_you_mean
@@ -40,7 +40,7 @@ class ModuleMissing(Exception):
         self.path = path
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Module:
     """One module to load. ``data`` is the unpacked ELF object; ``depends`` names what is loaded before it."""
 
@@ -50,12 +50,18 @@ class Module:
     depends: tuple[str, ...]
 
 
-@dataclass(frozen=True)
 class ModuleSet:
     """The modules of a kernel package: ``pack`` in the store, ``release`` as in ``uname -r``."""
 
-    pack: CachedFile
-    release: str
+    def __init__(self, pack: CachedFile, release: str) -> None:
+        self.pack = pack
+        self.release = release
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ModuleSet) and (self.pack, self.release) == (other.pack, other.release)
+
+    def __hash__(self) -> int:
+        return hash((self.pack, self.release))
 
     def closure(self, names: Iterable[str]) -> tuple[Module, ...]:
         """Return the modules called ``names`` and all that they need, each after what it needs, in the order asked.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from vmrun.errors import ArtifactError
+from vmrun.frozen import frozen
 from vmrun.images import download, hostfile
 from vmrun.images.debian import Debian, pin_of
 from vmrun.images.lock import Lock, Pin, differs
@@ -17,7 +17,7 @@ BUSYBOX = "busybox-static"
 _BUSYBOX_PATHS = ("usr/bin/busybox", "bin/busybox")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KernelArtifact:
     """A kernel: its image, and where it came out of a package, its configuration, release and version.
 
@@ -68,7 +68,7 @@ class Resolver:
         if isinstance(source, DebianSource):
             if source.file is None:
                 raise ArtifactError(
-                    f"no file of the package {source} is named", code="E236", remedy="name it with `file = \"…\"`"
+                    f"no file of the package {source} is named", code="E236", remedy='name it with `file = "…"`'
                 )
             return self._debian.file(source, source.file)
         if isinstance(source, UrlSource):

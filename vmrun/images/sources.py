@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from vmrun.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class PathSource:
     """A file of the user's own, used where it lies."""
 
@@ -17,7 +18,7 @@ class PathSource:
         return str(self.path)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UrlSource:
     """A file behind a URL (http, https, file), known by its SHA-256 digest in hex."""
 
@@ -28,7 +29,7 @@ class UrlSource:
         return self.url
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DebianSource:
     """A Debian package of a suite; ``file`` names a path inside it where it is not the kernel that is meant."""
 
@@ -43,7 +44,7 @@ class DebianSource:
 Source = PathSource | UrlSource | DebianSource
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CachedFile:
     """A file on this host's disk: ``size`` in bytes, ``sha256`` in hex, ``origin`` in words for a person."""
 

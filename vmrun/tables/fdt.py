@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from vmrun.frozen import frozen
 
 MAGIC = 0xD00DFEED
 VERSION = 17
@@ -29,14 +30,14 @@ _LABEL_CHARS = _ALPHANUMERIC | {"_"}
 _TEXT_BYTES = bytes(range(0x20, 0x7F)) + b"\0"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ref:
     """A phandle: the number of the node labelled ``label``, one cell."""
 
     label: str
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@frozen
 class Cells:
     """32-bit big-endian cells; each an int in 0..2**32-1, or a ``Ref``."""
 
@@ -46,7 +47,7 @@ class Cells:
         object.__setattr__(self, "values", values)
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@frozen
 class Cells64:
     """64-bit big-endian numbers, two cells each: addresses and sizes under two address and size cells."""
 
@@ -56,7 +57,7 @@ class Cells64:
         object.__setattr__(self, "values", values)
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@frozen
 class Strings:
     """One or more strings without NUL, each ended by one in the blob."""
 
@@ -66,14 +67,14 @@ class Strings:
         object.__setattr__(self, "values", values)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bytes:
     """Bytes as they are."""
 
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Empty:
     """A property without a value: true by its presence."""
 
@@ -81,7 +82,7 @@ class Empty:
 Value = Cells | Cells64 | Strings | Bytes | Empty
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FdtNode:
     """A node: ``name`` is ``node-name`` or ``node-name@unit-address``, empty for the root alone.
 

@@ -7,8 +7,8 @@ of the bindings that vmrun's own trees use.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
+from vmrun.frozen import evolve
 from vmrun.tables.fdt import Cells, FdtNode, Ref, Value
 
 _FIRST_CELL = ("interrupt-parent", "cpu", "regmap")
@@ -40,7 +40,7 @@ def _named(node: FdtNode, labels: dict[int, str], widths: dict[int, int]) -> Fdt
     props = tuple(
         (key, _resolved(key, value, labels, widths)) for key, value in node.props if key != "phandle" or label is None
     )
-    return replace(node, props=props, children=tuple(_named(c, labels, widths) for c in node.children), label=label)
+    return evolve(node, props=props, children=tuple(_named(c, labels, widths) for c in node.children), label=label)
 
 
 def _phandles(key: str, value: Value, widths: dict[int, int]) -> dict[int, int]:
