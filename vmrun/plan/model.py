@@ -8,8 +8,9 @@ address space; ranges are half-open.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
+
+from vmrun.frozen import frozen
 
 PLAN_FORMAT = 1
 """Version of the saved form. A plan of another format is refused, with a word on which side is older."""
@@ -20,7 +21,7 @@ Json = None | bool | int | str | tuple["Json", ...] | Mapping[str, "Json"]
 EMPTY: Mapping[str, Json] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CpuPlan:
     """vCPUs. ``extensions`` are ISA extension names in canonical order; ``mmu`` is the largest mode, as ``sv48``."""
 
@@ -32,7 +33,7 @@ class CpuPlan:
     timebase_hz: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RamRegion:
     """Guest RAM in ``[base, base + size)``, multiples of 4096."""
 
@@ -40,7 +41,7 @@ class RamRegion:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Interrupt:
     """A wired line of the board's interrupt controller. ``trigger`` is ``level`` or ``edge``."""
 
@@ -48,7 +49,7 @@ class Interrupt:
     trigger: str = "level"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DevicePlan:
     """A device in its place.
 
@@ -63,10 +64,10 @@ class DevicePlan:
     size: int
     interrupt: Interrupt | None = None
     transport: str | None = None
-    properties: Mapping[str, Json] = field(default_factory=lambda: EMPTY)
+    properties: Mapping[str, Json] = EMPTY
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Blob:
     """Bytes that lie in RAM before the first instruction.
 
@@ -85,7 +86,7 @@ class Blob:
     origin: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EntryPlan:
     """Where the boot vCPU starts: ``pc``, and the argument registers that the boot protocol asks for, by name."""
 
@@ -93,7 +94,7 @@ class EntryPlan:
     registers: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunPlan:
     """How the run is watched. Times are nanoseconds, None is no bound. ``reports`` says that the guest's init, built by
     vmrun, tells the command's status over the control port."""
@@ -108,7 +109,7 @@ class RunPlan:
     logs: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MachinePlan:
     """A machine that an engine can build. ``engine`` is the engine's name, ``why`` the reason in one line.
 

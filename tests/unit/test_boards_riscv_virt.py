@@ -1,0 +1,215 @@
+"""The board riscv_virt: its memory map beside QEMU's, its command line, and what it refuses."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plan_kit import BASE, OFFER, planned
+
+from vmrun.boards import isa, registry
+from vmrun.boards.riscv_fdt import cpus_node
+from vmrun.errors import PlanError
+from vmrun.frozen import evolve
+from vmrun.plan.model import MachinePlan
+from vmrun.tables.fdt import Cells, FdtNode, Strings, decode
+
+EVERYTHING = (
+    BASE
+    + """
+[cpu]
+count = 2
+[console.main]
+[console.log]
+device = "serial"
+log = "serial.log"
+[disk.root]
+path = "disk.img"
+serial = "root"
+[disk.scratch]
+size = "1MiB"
+[device.rng]
+kind = "virtio-rng"
+"""
+)
+
+
+def tree_of(plan: MachinePlan) -> FdtNode:
+    blob = plan.blob("fdt")
+    assert blob is not None and blob.data is not None
+    return decode(blob.data)
+
+
+def refusal(folder: Path, text: str) -> PlanError:
+    with pytest.raises(PlanError) as caught:
+        planned(folder, text)
+    return caught.value
+
+
+def test_devices_take_slots_in_the_manifests_order(tmp_path: Path) -> None:
+    plan = planned(tmp_path, EVERYTHING, ports=("control",))
+    slots = [(d.id, d.base, d.interrupt.number) for d in plan.devices if d.transport == "virtio-mmio" and d.interrupt]
+    assert slots == [
+        ("disk.root", 0x1000_1000, 1),
+        ("disk.scratch", 0x1000_2000, 2),
+        ("console.main", 0x1000_3000, 3),
+        ("agent", 0x1000_4000, 4),
+        ("device.rng", 0x1000_5000, 5),
+    ]
+
+
+def test_disks_carry_what_the_manifest_says(tmp_path: Path) -> None:
+    plan = planned(tmp_path, EVERYTHING)
+    root, scratch = plan.device("disk.root"), plan.device("disk.scratch")
+    assert root is not None and scratch is not None
+    assert dict(root.properties) == {"path": str(tmp_path / "disk.img"), "mode": "overlay", "serial": "root"}
+    assert dict(scratch.properties) == {"size": 1 << 20}
+
+
+def test_every_device_of_qemus_machine_stands_where_qemu_has_it(tmp_path: Path) -> None:
+    tool = shutil.which("qemu-system-riscv64")
+    if tool is None:
+        pytest.skip("needs qemu-system-riscv64 (package qemu-system-misc)")
+    blob = tmp_path / "qemu.dtb"
+    command = [tool, "-M", f"virt,dumpdtb={blob}", "-smp", "2", "-m", "128", "-display", "none"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    peers = [node for _, node in decode(blob.read_bytes()).walk()]
+    plic_of = {"qemu": "plic@c000000", "vmrun": "interrupt-controller@c000000"}
+    for path, node in tree_of(planned(tmp_path, EVERYTHING)).walk():
+        if "@" not in node.name or "/soc/" not in path:
+            continue
+        name = plic_of["qemu"] if node.name == plic_of["vmrun"] else node.name
+        (peer,) = [p for p in peers if p.name == name]
+        for key in ("compatible", "reg", "interrupts", "riscv,ndev"):
+            assert node.prop(key) == peer.prop(key), f"{path}: {key}"
+
+
+def test_each_hart_has_one_s_mode_context(tmp_path: Path) -> None:
+    tree = tree_of(planned(tmp_path, EVERYTHING))
+    plic = tree.find("soc/interrupt-controller@c000000")
+    assert plic is not None
+    contexts = plic.prop("interrupts-extended")
+    intcs = [tree.find(f"cpus/cpu@{n}/interrupt-controller") for n in range(2)]
+    phandles = [node.prop("phandle") for node in intcs if node is not None]
+    assert [Cells(cell) for cell in contexts.values[0::2]] == phandles  # type: ignore[union-attr]
+    assert contexts.values[1::2] == (9, 9)  # type: ignore[union-attr]
+
+
+def test_the_isa_is_announced_in_all_three_forms(tmp_path: Path) -> None:
+    hart = tree_of(planned(tmp_path)).find("cpus/cpu@0")
+    assert hart is not None
+    assert hart.prop("riscv,isa") == Strings("rv64imafdc_zicntr_zicsr_zifencei_zba_zbb_zbs_sstc_svinval")
+    assert hart.prop("riscv,isa-base") == Strings("rv64i")
+    assert hart.prop("riscv,isa-extensions") == Strings(*OFFER.extensions)
+    assert hart.prop("mmu-type") == Strings("riscv,sv48")
+
+
+def test_the_cpu_map_names_every_hart(tmp_path: Path) -> None:
+    node = cpus_node(evolve(planned(tmp_path).cpu, count=8))
+    cores = node.find("cpu-map/cluster0")
+    assert cores is not None and len(cores.children) == 8
+
+
+@pytest.mark.parametrize(
+    ("extra", "cmdline", "console"),
+    [
+        ("", "earlycon=sbi console=ttyS0", "uart0"),
+        ("[console.main]\n", "earlycon=sbi console=hvc0", "console.main"),
+        ('[console.main]\n[console.b]\ndevice = "serial"', "earlycon=sbi console=ttyS0 console=hvc0", "console.main"),
+        ('[console.b]\ndevice = "serial"\n[console.main]', "earlycon=sbi console=hvc0 console=ttyS0", "uart0"),
+        ("[console.a]\n[console.b]\n", "earlycon=sbi console=hvc1 console=hvc0", "console.a"),
+    ],
+)
+def test_the_command_line_follows_the_consoles(extra: str, cmdline: str, console: str, tmp_path: Path) -> None:
+    plan = planned(tmp_path, BASE + extra)
+    assert (plan.cmdline, plan.run.console) == (cmdline, console)
+    assert tree_of(plan).find("chosen").prop("bootargs") == Strings(cmdline)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("given", "cmdline"),
+    [
+        ('["console=ttyS0", "quiet"]', "earlycon=sbi console=ttyS0 quiet"),
+        ('["earlycon", "x=1"]', "console=hvc0 earlycon x=1"),
+        ('["a=1 console=tty0"]', "earlycon=sbi a=1 console=tty0"),
+        ('["xconsole=1"]', "earlycon=sbi console=hvc0 xconsole=1"),
+    ],
+)
+def test_what_the_manifest_says_of_consoles_is_not_said_again(given: str, cmdline: str, tmp_path: Path) -> None:
+    text = BASE + f"cmdline = {given}\n[console.main]\n"
+    assert planned(tmp_path, text).cmdline == cmdline
+
+
+def test_serial_logs_belong_to_the_boards_uart(tmp_path: Path) -> None:
+    assert planned(tmp_path, EVERYTHING).run.logs == (("uart0", str(tmp_path / "serial.log")),)
+
+
+def test_timeouts_are_scaled_for_the_engine(tmp_path: Path) -> None:
+    run = planned(tmp_path, BASE + '[run]\ntimeouts = { boot = "2s", total = "1m", scale = { soft = 1.5 } }\n').run
+    assert (run.boot_ns, run.idle_ns, run.total_ns) == (3_000_000_000, None, 90_000_000_000)
+
+
+def test_a_clock_of_the_manifest_is_the_boards_clock(tmp_path: Path) -> None:
+    plan = planned(tmp_path, BASE + '[device.clock]\nkind = "goldfish-rtc"\n')
+    (clock,) = [d for d in plan.devices if d.kind == "goldfish-rtc"]
+    assert (clock.id, clock.base) == ("device.clock", 0x101000)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        (BASE + "[cpu]\ncount = 9\n", "E106", "at most 8"),
+        (BASE + "".join(f"[disk.d{n}]\nsize = '1MiB'\n" for n in range(9)), "E108", "d8"),
+        (BASE + '[console.a]\ndevice = "serial"\n[console.b]\ndevice = "serial"\n', "E108", "UART"),
+        (BASE + '[device.a]\nkind = "goldfish-rtc"\n[device.b]\nkind = "goldfish-rtc"\n', "E108", "device.b"),
+        (BASE.replace("128MiB", "2TiB"), "E109", "2TiB"),
+        (BASE.replace("128MiB", "2MiB"), "E114", "2MiB"),
+        (BASE + f"cmdline = ['{'x' * 1024}']\n", "E107", "1023"),
+        (BASE + '[cpu]\nmodel = "rv64gcv"\n', "E132", "`v`"),
+        (BASE + '[cpu]\nmodel = "x86"\n', "E132", "rv64"),
+        (BASE + '[cpu]\nmodel = "rv64i"\n', "E132", "i, m, a"),
+        (BASE + '[cpu]\nfeatures = ["-m"]\n', "E132", "without `m`"),
+        (BASE + '[cpu]\nfeatures = ["-f"]\n', "E132", "`d` needs `f`"),
+        (BASE + '[cpu]\nfeatures = ["+zvbb"]\n', "E132", "zvbb"),
+    ],
+)
+def test_what_the_board_cannot_be_is_refused(text: str, code: str, words: str, tmp_path: Path) -> None:
+    error = refusal(tmp_path, text)
+    assert (error.code, words in str(error)) == (code, True), str(error)
+    assert error.key and error.remedy
+
+
+def test_an_engine_with_fewer_harts_bounds_the_board(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="at most 1"):
+        planned(tmp_path, BASE + "[cpu]\ncount = 2\n", engine=evolve(OFFER, max_vcpus=1))
+
+
+def test_the_isa_of_the_manifest_is_what_the_guest_is_told(tmp_path: Path) -> None:
+    plan = planned(tmp_path, BASE + '[cpu]\nmodel = "rv64gc_zbb"\nfeatures = ["-c", "+zba"]\n')
+    assert plan.cpu.isa == "rv64imafd_zicntr_zicsr_zifencei_zba_zbb"
+
+
+@given(st.lists(st.sampled_from([*"imafdcvh", "zba", "zicsr", "zve32x", "sstc", "svinval", "xtheadba"]), min_size=1))
+def test_isa_strings_read_back(names: list[str]) -> None:
+    assert isa.parse(isa.isa_string(names)) == isa.canonical(names)
+
+
+@given(st.text(max_size=30))
+def test_any_isa_string_is_read_or_refused(text: str) -> None:
+    try:
+        isa.parse(text)
+    except ValueError as error:
+        assert "\n" not in text or str(error)
+
+
+def test_registries_name_what_manifests_may_use() -> None:
+    known = registry.known()
+    assert known.boards == ("riscv_virt",)
+    assert {"virtio-rng", "goldfish-rtc"} <= set(known.kinds)
+    assert {"plic", "virtio-blk", "virtio-mmio"}.isdisjoint(known.kinds)
+    with pytest.raises(PlanError, match="no board"):
+        registry.load("q35")

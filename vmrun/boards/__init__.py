@@ -1,0 +1,1 @@
+"""Boards: a manifest and what the host offers become a MachinePlan."""

@@ -1,0 +1,32 @@
+"""How Linux drives the devices of boards: modules and configuration symbols, by device kind.
+
+Source: Linux 6.12, drivers/virtio/Kconfig, drivers/block/Kconfig, drivers/char/Kconfig, drivers/char/hw_random/Kconfig,
+drivers/tty/serial/8250/Kconfig.
+"""
+
+from __future__ import annotations
+
+from vmrun.frozen import frozen
+
+
+@frozen
+class Driver:
+    """``module`` is the driver's name where it is built as one, ``symbols`` what must be set in the configuration."""
+
+    module: str | None
+    symbols: tuple[str, ...]
+
+
+DRIVERS = {
+    "virtio-mmio": Driver("virtio_mmio", ("CONFIG_VIRTIO_MMIO",)),
+    "virtio-blk": Driver("virtio_blk", ("CONFIG_VIRTIO_BLK",)),
+    "virtio-console": Driver("virtio_console", ("CONFIG_VIRTIO_CONSOLE",)),
+    "virtio-rng": Driver("virtio_rng", ("CONFIG_HW_RANDOM_VIRTIO",)),
+    "uart16550": Driver(None, ("CONFIG_SERIAL_8250_CONSOLE", "CONFIG_SERIAL_OF_PLATFORM")),
+}
+
+
+def setting(config: str, symbol: str) -> str | None:
+    """Return the value of ``symbol`` in the text of a kernel's configuration file, None where it is not set."""
+    _, found, rest = f"\n{config}".partition(f"\n{symbol}=")
+    return rest.partition("\n")[0] if found else None

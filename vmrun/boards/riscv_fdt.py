@@ -1,0 +1,131 @@
+"""The devicetree of a riscv64 machine: CPUs, memory, chosen and the bus; device nodes come from the devices themselves.
+
+Source: Devicetree Specification v0.4, chapter 3; Linux Documentation/devicetree/bindings: riscv/cpus.yaml,
+riscv/extensions.yaml, interrupt-controller/riscv,cpu-intc.yaml, cpu/cpu-topology.txt; the dt-schema's chosen.yaml.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vmrun.frozen import frozen
+from vmrun.plan.model import CpuPlan, RamRegion
+from vmrun.tables.fdt import Cells, Cells64, Empty, FdtNode, Ref, Strings, Value
+
+
+@frozen
+class Chosen:
+    """What a boot loader tells the kernel. ``initrd`` is the half-open range of its bytes, ``stdout`` a node's path."""
+
+    cmdline: str
+    stdout: str | None
+    initrd: tuple[int, int] | None
+
+
+def machine_tree(
+    *,
+    compatible: str,
+    model: str,
+    cpu: CpuPlan,
+    ram: Sequence[RamRegion],
+    interrupt_parent: str,
+    soc: Sequence[FdtNode],
+    extra: Sequence[FdtNode],
+    aliases: Sequence[tuple[str, str]],
+    chosen: Chosen,
+) -> FdtNode:
+    """Return the root. ``soc`` are the nodes on the bus, ``extra`` those at the root, ``aliases`` (name, path)."""
+    return FdtNode(
+        "",
+        (
+            ("#address-cells", Cells(2)),
+            ("#size-cells", Cells(2)),
+            ("compatible", Strings(compatible)),
+            ("model", Strings(model)),
+        ),
+        (
+            _chosen_node(chosen),
+            *((FdtNode("aliases", tuple((name, Strings(path)) for name, path in aliases)),) if aliases else ()),
+            cpus_node(cpu),
+            *(_memory_node(region) for region in ram),
+            *extra,
+            FdtNode(
+                "soc",
+                (
+                    ("#address-cells", Cells(2)),
+                    ("#size-cells", Cells(2)),
+                    ("compatible", Strings("simple-bus")),
+                    ("interrupt-parent", Cells(Ref(interrupt_parent))),
+                    ("ranges", Empty()),
+                ),
+                tuple(soc),
+            ),
+        ),
+    )
+
+
+def intc_label(hart: int) -> str:
+    """Return the label of a hart's own interrupt controller, which PLIC contexts refer to."""
+    return f"cpu{hart}_intc"
+
+
+def cpus_node(cpu: CpuPlan) -> FdtNode:
+    """Return ``/cpus``: every hart with its interrupt controller, and the map of one cluster."""
+    cores = tuple(FdtNode(f"core{hart}", (("cpu", Cells(Ref(f"cpu{hart}"))),)) for hart in range(cpu.count))
+    return FdtNode(
+        "cpus",
+        (
+            ("#address-cells", Cells(1)),
+            ("#size-cells", Cells(0)),
+            ("timebase-frequency", Cells(cpu.timebase_hz)),
+        ),
+        (
+            *(_hart_node(cpu, hart) for hart in range(cpu.count)),
+            FdtNode("cpu-map", (), (FdtNode("cluster0", (), cores),)),
+        ),
+    )
+
+
+def _hart_node(cpu: CpuPlan, hart: int) -> FdtNode:
+    intc = FdtNode(
+        "interrupt-controller",
+        (
+            # dtc before 1.7 asks for it of every interrupt controller; the binding does not know it.
+            ("#address-cells", Cells(0)),
+            ("#interrupt-cells", Cells(1)),
+            ("compatible", Strings("riscv,cpu-intc")),
+            ("interrupt-controller", Empty()),
+        ),
+        label=intc_label(hart),
+    )
+    props: tuple[tuple[str, Value], ...] = (
+        ("device_type", Strings("cpu")),
+        ("reg", Cells(hart)),
+        ("compatible", Strings("riscv")),
+        ("status", Strings("okay")),
+        # Kernels before 6.6 know only `riscv,isa`; since then the other two are preferred.
+        ("riscv,isa", Strings(cpu.isa)),
+        ("riscv,isa-base", Strings("rv64i")),
+        ("riscv,isa-extensions", Strings(*cpu.extensions)),
+        ("mmu-type", Strings(f"riscv,{cpu.mmu}")),
+    )
+    return FdtNode(f"cpu@{hart:x}", props, (intc,), label=f"cpu{hart}")
+
+
+def _memory_node(region: RamRegion) -> FdtNode:
+    return FdtNode(
+        f"memory@{region.base:x}",
+        (("device_type", Strings("memory")), ("reg", Cells64(region.base, region.size))),
+    )
+
+
+def _chosen_node(chosen: Chosen) -> FdtNode:
+    props: list[tuple[str, Value]] = []
+    if chosen.cmdline:
+        props.append(("bootargs", Strings(chosen.cmdline)))
+    if chosen.stdout is not None:
+        props.append(("stdout-path", Strings(chosen.stdout)))
+    if chosen.initrd is not None:
+        start, end = chosen.initrd
+        props += [("linux,initrd-start", Cells64(start)), ("linux,initrd-end", Cells64(end))]
+    return FdtNode("chosen", tuple(props))

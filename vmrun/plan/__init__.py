@@ -1,0 +1,1 @@
+"""MachinePlan: allocation, named checks, the saved form and the views."""
