@@ -167,7 +167,9 @@ def test_offline(tmp_path: Path) -> None:
     assert caught.value.code == "E260"
 
 
-@pytest.mark.parametrize("url", ["ftp://h/f", "nonsense", "http://", "http://[::1", "http://h:port/f", "http://a b/c", "http://h/\n"])
+@pytest.mark.parametrize(
+    "url", ["ftp://h/f", "nonsense", "http://", "http://[::1", "http://h:port/f", "http://a b/c", "http://h/\n"]
+)
 def test_no_address(tmp_path: Path, url: str) -> None:
     with pytest.raises(ArtifactError) as caught:
         download.resolve(UrlSource(url, DIGEST), Store(tmp_path))

@@ -1,0 +1,122 @@
+"""``vmrun lock M…``: pin every artefact by digest in vmrun.lock, beside the manifest; ``--check`` compares, offline."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmrun.errors import Diagnostic
+
+if TYPE_CHECKING:
+    from vmrun.images.lock import Lock, Pin
+    from vmrun.schema.load import LoadedManifest
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments of ``vmrun lock``."""
+    parser.add_argument("manifests", nargs="+", metavar="M", help="a manifest file")
+    parser.add_argument("--check", action="store_true", help="write nothing: say what is not pinned, or differs")
+    parser.add_argument("--prune", action="store_true", help="drop pins that none of these manifests names")
+    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="override a key")
+    parser.add_argument("--profile", metavar="P", help="choose a profile")
+
+
+def run(args: Namespace) -> int:
+    """Pin, or check the pins. 0: done, or clean; 1: findings; errors that keep vmrun from looking are raised."""
+    from vmrun.boards import registry
+    from vmrun.run.artifacts import lock_path
+    from vmrun.schema.load import load_manifest
+
+    known = registry.known()
+    by_lock: dict[Path, list[tuple[LoadedManifest, str]]] = {}
+    for name in args.manifests:
+        loaded = load_manifest(name, known=known, sets=args.sets, profile=args.profile)
+        arch = registry.load(loaded.manifest.machine.board).arch
+        by_lock.setdefault(lock_path(loaded), []).append((loaded, arch))
+    if args.check:
+        return _check(by_lock)
+    for path, manifests in by_lock.items():
+        _write(path, manifests, prune=args.prune)
+    return 0
+
+
+def _write(path: Path, manifests: list[tuple[LoadedManifest, str]], *, prune: bool) -> None:
+    from vmrun.images import lock as locks
+
+    old = locks.read(path)
+    found: dict[str, Pin] = {}
+    for loaded, arch in manifests:
+        found.update(_pins(path, loaded, arch))
+    pins = found if prune else {**old.pins, **found}
+    if pins != old.pins or not path.exists():
+        locks.write(path, pins)
+    for key in sorted(found):
+        pin = found[key]
+        state = "new" if key not in old.pins else "kept" if old.pins[key] == pin else "changed"
+        print(f"{path}: {key} {pin.version or pin.sha256[:16]} ({state})")
+
+
+def _pins(path: Path, loaded: LoadedManifest, arch: str) -> dict[str, Pin]:
+    """Return the pins of a manifest as its artefacts are now, whatever an older lock says."""
+    from vmrun.images.lock import Lock
+    from vmrun.images.resolve import Resolver
+    from vmrun.images.store import Store
+    from vmrun.run.artifacts import DEBIAN_ARCHES, at_key, named_sources
+    from vmrun.ui.view import choose
+
+    empty = Lock(path, {})
+    view = choose(sys.stderr, quiet=False, verbose=False, brief=False)
+    try:
+        debian_arch = DEBIAN_ARCHES.get(arch, arch)
+        resolver = Resolver(Store(), debian_arch, refresh=True, progress=view)
+        pins = {}
+        for key, source in named_sources(loaded.manifest):
+            with at_key(key):
+                pins[empty.key(source, debian_arch)] = resolver.pin(source)
+        return pins
+    finally:
+        view.close()
+
+
+def _check(by_lock: dict[Path, list[tuple[LoadedManifest, str]]]) -> int:
+    from vmrun.images import lock as locks
+    from vmrun.ui.diagnostics import show
+
+    findings: list[Diagnostic] = []
+    for path, manifests in by_lock.items():
+        lock = locks.read(path)
+        for loaded, arch in manifests:
+            findings += [loaded.located(finding) for finding in _differences(lock, loaded, arch)]
+    show(findings, sys.stderr)
+    return 1 if findings else 0
+
+
+def _differences(lock: Lock, loaded: LoadedManifest, arch: str) -> Iterator[Diagnostic]:
+    """Yield a finding for everything that is not pinned, or no longer what is pinned. Nothing is fetched for it."""
+    from vmrun.errors import ArtifactError
+    from vmrun.images import hostfile
+    from vmrun.images.lock import differs
+    from vmrun.images.sources import PathSource, UrlSource
+    from vmrun.images.store import Store
+    from vmrun.run.artifacts import DEBIAN_ARCHES, at_key, named_sources
+
+    for key, source in named_sources(loaded.manifest):
+        try:
+            with at_key(key):
+                pin = lock.pin(source, DEBIAN_ARCHES.get(arch, arch), required=True)
+        except ArtifactError as error:
+            yield from error.diagnostics()
+            continue
+        with at_key(key):
+            now = pin.sha256 if pin else ""
+            if isinstance(source, PathSource):
+                now = hostfile.resolve(source.path, Store()).sha256
+            elif isinstance(source, UrlSource):
+                now = source.sha256
+        if pin is not None and now != pin.sha256:
+            with_key = differs(source, lock, pin.sha256, now)
+            with_key.key = key
+            yield from with_key.diagnostics()

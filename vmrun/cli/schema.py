@@ -1,0 +1,19 @@
+"""``vmrun schema``: the manifest's JSON Schema, for editors."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """``vmrun schema`` takes no arguments."""
+
+
+def run(args: Namespace) -> int:
+    """Print the schema."""
+    from vmrun.boards.registry import known
+    from vmrun.schema.jsonschema import schema_text
+
+    sys.stdout.write(schema_text(known()))
+    return 0

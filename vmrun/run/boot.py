@@ -1,0 +1,233 @@
+"""One machine from its build to its end. A guest that reboots gets another one."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+
+from vmrun.plan.model import MachinePlan
+from vmrun.run.console import Feed, Source, Tap
+from vmrun.run.engine import Engine, Machine
+from vmrun.run.host import HostSide
+from vmrun.run.loop import Loop
+from vmrun.run.outcome import ENGINE_ERROR, FAULT, PANIC, TIMEOUT, Event, Heard
+from vmrun.run.takedown import Remains, TakeDown
+from vmrun.run.vcpus import VcpuThreads
+from vmrun.run.watch import ControlPort, PanicWatch, ReadyWatch
+from vmrun.run.wiring import Stream, Wiring, agent, consoles
+from vmrun.units import format_time_ns
+
+PANIC_GRACE_NS = 1_000_000_000  # for the kernel's report after the line that says panic
+OFF_GRACE_NS = 10_000_000_000  # from the command's status to power-off
+QUIT_DRAIN_NS = 1_000_000_000  # for output that nobody reads, once the run was told to stop
+_TIMERS = ("boot", "idle", "panic", "off")
+
+
+class Boot:
+    """Runs one machine of ``plan``. ``phase`` is told the phases as they begin; :meth:`run` may be called once."""
+
+    def __init__(self, plan: MachinePlan, loop: Loop, host: HostSide, phase: Callable[[str], None]) -> None:
+        self.hurry = False
+        self.remains = Remains()
+        self._plan = plan
+        self._loop = loop
+        self._host = host
+        self._phase = phase
+        self._machine: Machine | None = None
+        self._vcpus: VcpuThreads | None = None
+        self._pending: Event | None = None
+        self._sources: list[Source] = []
+        self._feeds: list[Feed] = []
+        self._panics: list[PanicWatch] = []
+        self._control = ControlPort(self._on_report)
+        # Without init's report and a text to wait for, the kernel's own word says that it is up.
+        self._ready = ReadyWatch(plan.run.ready or "as init process")
+        self._up = False
+        self._last_words_ns = 0
+
+    # ---- what others may do to it ----------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:
+        """True once something has ended this machine's run."""
+        return self._pending is not None or (self._vcpus is not None and self._vcpus.event is not None)
+
+    def end(self, event: Event) -> None:
+        """Stop the vCPUs because of ``event``, unless something came first. Main thread."""
+        if self._vcpus is not None:
+            self._vcpus.end(event)
+        elif self._pending is None:
+            self._pending = event
+
+    def resize(self) -> None:
+        """Tell the guest the size of its console's terminal."""
+        size = self._host.console_size()
+        if size is not None and self._machine is not None and not self.ended:
+            self._machine.resize_console(*size)
+
+    @property
+    def heard(self) -> Heard:
+        """Return what the guest has said so far."""
+        panic = next((watch.line for watch in self._panics if watch.line is not None), None)
+        return Heard(panic, self._control.status)
+
+    # ---- its life --------------------------------------------------------------------------------------------------
+
+    def run(self, engine: Engine) -> Event:
+        """Build the machine, run it, take it down; return what ended it. Raise VmrunError where it cannot be built."""
+        with Wiring(self._plan) as wiring:
+            machine = engine.build(self._plan, wiring.wires)
+            vcpus = VcpuThreads(machine, self._loop.wake)
+            self._machine, self._vcpus = machine, vcpus
+            down = TakeDown(machine, vcpus, self._loop.wake)
+            try:
+                if self._pending is not None:
+                    vcpus.end(self._pending)
+                else:
+                    self._start(machine, vcpus, wiring)
+                while vcpus.event is None:
+                    self._loop.turn()
+            except BaseException as error:
+                vcpus.end(Event(ENGINE_ERROR, detail=f"{type(error).__name__}: {error}"))
+                raise
+            finally:
+                self._take_down(down, wiring)
+            down.check()
+            self.remains = down.remains
+            return vcpus.event
+
+    def _start(self, machine: Machine, vcpus: VcpuThreads, wiring: Wiring) -> None:
+        keys = self._host.take_terminal()  # forks its guardian: before there is any thread
+        self._connect(wiring, keys)
+        self.resize()
+        machine.start()
+        self._phase("kernel")
+        self._last_words_ns = self._loop.clock()
+        for name, bound_ns in (("boot", self._plan.run.boot_ns), ("idle", self._plan.run.idle_ns)):
+            if bound_ns is not None:
+                self._loop.set_timer(name, self._last_words_ns + bound_ns, getattr(self, f"_on_{name}"))
+        vcpus.start()
+        gc.freeze()
+        gc.enable()
+
+    def _take_down(self, down: TakeDown, wiring: Wiring) -> None:
+        for feed in self._feeds:
+            feed.drop()
+        for name in _TIMERS:
+            self._loop.cancel_timer(name)
+        down.start()
+        since = self._loop.clock()
+        while not down.done:
+            self._give_up_output(since)
+            self._loop.turn(QUIT_DRAIN_NS // 10)
+        self._machine = None
+        wiring.close_guest_ends()
+        while not (self._host.idle and all(source.ended for source in self._sources)):
+            self._give_up_output(since)
+            self._loop.turn(QUIT_DRAIN_NS // 10)
+        for source in self._sources:
+            source.end()
+        for watch in self._panics:
+            watch.finish()
+
+    def _give_up_output(self, since: int) -> None:
+        """Drop output that nobody reads, once vmrun was told to stop and has waited for a while."""
+        if self.hurry and self._loop.clock() - since > QUIT_DRAIN_NS:
+            self._host.drop()
+
+    # ---- its streams -----------------------------------------------------------------------------------------------
+
+    def _connect(self, wiring: Wiring, keys: Callable[[bytes], bytes]) -> None:
+        attachment = self._host.attachment
+        main = next(iter(consoles(self._plan)), None)
+        for console in consoles(self._plan):
+            # A guest may speak on any of its consoles, above all where it dies early: none is lost.
+            panic = PanicWatch()
+            self._panics.append(panic)
+            taps = (panic.feed, self._host.tail.feed, self._on_console, *self._host.taps(console))
+            self._read(wiring, (console, ""), taps, attachment.console_out)
+        if main is not None:
+            self._feed(wiring, (main, ""), attachment.console_in, keys)
+        init = agent(self._plan)
+        if init is not None:
+            self._read(wiring, (init, "vmrun.control"), (self._control.feed,), None)
+            self._read(wiring, (init, "vmrun.stdout"), (self._on_words,), attachment.command_out)
+            self._read(wiring, (init, "vmrun.stderr"), (self._on_words,), attachment.command_err)
+            self._feed(wiring, (init, "vmrun.stdin"), attachment.command_in, bytes, closes=True)
+
+    def _read(self, wiring: Wiring, stream: Stream, taps: tuple[Tap, ...], out: int | None) -> None:
+        fd = wiring.reads(stream)
+        if fd is not None:
+            self._sources.append(Source(self._loop, fd, taps, self._host.sink(out)))
+
+    def _feed(
+        self, wiring: Wiring, stream: Stream, fd: int | None, keys: Callable[[bytes], bytes], *, closes: bool = False
+    ) -> None:
+        pipe = wiring.writes(stream)
+        if pipe is None:
+            return
+
+        def hang_up() -> None:
+            if closes:
+                wiring.hang_up(stream)
+
+        if fd is None:
+            hang_up()
+        else:
+            self._feeds.append(Feed(self._loop, fd, pipe, translate=keys, ended=hang_up))
+
+    # ---- what the guest says ---------------------------------------------------------------------------------------
+
+    def _on_words(self, data: bytes) -> None:
+        self._last_words_ns = self._loop.clock()
+
+    def _on_console(self, data: bytes) -> None:
+        self._on_words(data)
+        self._look_for_ready(data)
+        if any(watch.done for watch in self._panics):
+            self.end(Event(PANIC))
+        elif self.heard.panic is not None and not self.ended:
+            self._loop.set_timer("panic", self._last_words_ns + PANIC_GRACE_NS, lambda: self.end(Event(PANIC)))
+
+    def _look_for_ready(self, data: bytes) -> None:
+        if self._up or (self._plan.run.reports and self._plan.run.ready is None):
+            return
+        self._ready.feed(data)
+        if self._ready.seen:
+            self._is_up()
+            if self._plan.run.ready is not None:
+                self._phase("ready")
+
+    def _is_up(self) -> None:
+        self._up = True
+        self._loop.cancel_timer("boot")
+
+    def _on_report(self, what: str) -> None:
+        if what == "init":
+            self._phase("init")
+        elif what == "command":
+            self._phase("command")
+        else:
+            self._phase("off")
+            if not self.ended:
+                self._loop.set_timer("off", self._loop.clock() + OFF_GRACE_NS, self._on_off)
+        if self._plan.run.ready is None:
+            self._is_up()
+
+    # ---- when time is up -------------------------------------------------------------------------------------------
+
+    def _on_boot(self) -> None:
+        self.end(Event(TIMEOUT, detail=f"the guest was not up within {format_time_ns(self._plan.run.boot_ns or 0)}"))
+
+    def _on_idle(self) -> None:
+        bound_ns = self._plan.run.idle_ns or 0
+        due_ns = self._last_words_ns + bound_ns
+        if due_ns > self._loop.clock():
+            self._loop.set_timer("idle", due_ns, self._on_idle)
+        else:
+            self.end(Event(TIMEOUT, detail=f"the guest said nothing for {format_time_ns(bound_ns)}"))
+
+    def _on_off(self) -> None:
+        wait = format_time_ns(OFF_GRACE_NS)
+        status = self._control.status
+        self.end(Event(FAULT, detail=f"the command ended with {status}, but the guest did not power off within {wait}"))
