@@ -283,6 +283,7 @@ def test_only_variables_in_use_or_declared_read_the_environment(write, monkeypat
         ('a = "${env:9}"', "E023"),
         ('a = "${"', "E023"),
         ("a = [1]", "E010"),
+        ('a = ["${a}", "${b}"]', "E010"),
         ("\n".join(f'v{i} = "${{v{i + 1}}}"' for i in range(60)) + '\nv60 = "x"', "E023"),
         ('v0 = "0123456789abcdef"\n' + "\n".join(f'v{i} = "${{v{i - 1}}}${{v{i - 1}}}"' for i in range(1, 30)), "E023"),
     ],
@@ -375,3 +376,8 @@ def test_riscv_micro_is_the_machine_that_it_promises() -> None:
     assert {c.device for c in manifest.console.values()} == {"virtio"}
     assert {d.kind for d in manifest.device.values()} == {"virtio-rng"}
     assert manifest.disk and manifest.run.command
+
+
+def test_vars_that_are_no_table(write) -> None:
+    assert codes(write("m.toml", 'vars = ["${x}"]\n' + MINIMAL)) == ["E010"]
+    assert "E010" in codes(write("n.toml", 'vars = "${x}"\n' + MINIMAL))

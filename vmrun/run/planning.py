@@ -91,6 +91,6 @@ def _saved(path: str, options: list[str], command: tuple[str, ...] | None) -> Ma
         raise PlanError(
             f"{path} is a saved plan, whose command is in its initrd",
             code="E174",
-            remedy="name the manifest, or save a plan with this command: vmrun plan M --json -- CMD",
+            remedy="name the manifest instead",
         )
     return plan
