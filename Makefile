@@ -1,0 +1,46 @@
+# Two targets for a newcomer: `make up` boots a Debian riscv64 kernel, `make test` proves the project.
+.PHONY: up test lint sanitize fuzz bench wheel clean
+.DELETE_ON_ERROR:
+
+C_FILES := $(wildcard vmrun/core/*.[ch] vmrun/devices/core/*.[ch] vmrun/rv64/core/*.[ch])
+BUILD_INPUTS := pyproject.toml setup.py tools/setup vmrun/core/build.py $(C_FILES)
+VMRUN := .venv/bin/vmrun
+PYTEST_ARGS ?=
+
+up: .make/run
+	$(VMRUN) up manifests/riscv-micro.toml
+
+test: .make/test
+	.venv/bin/pytest $(PYTEST_ARGS)
+
+lint: .make/test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+# The C core under AddressSanitizer and UndefinedBehaviorSanitizer, through the same tests.
+sanitize: .make/test
+	tools/sanitize $(PYTEST_ARGS)
+
+fuzz: .make/test
+	tools/fuzz
+
+bench: .make/test
+	.venv/bin/python bench/core.py
+	.venv/bin/python bench/boot.py
+
+wheel: .make/test
+	.venv/bin/python -m pip wheel -q --no-deps -w dist .
+
+# A set-up for the tests serves a run as well.
+.make/run: $(BUILD_INPUTS)
+	tools/setup $(if $(wildcard .make/test),test,run)
+	@mkdir -p .make && touch $@ $(if $(wildcard .make/test),.make/test)
+
+.make/test: $(BUILD_INPUTS)
+	tools/setup test
+	@mkdir -p .make && touch .make/run $@
+
+clean:
+	rm -rf .make .venv build dist *.egg-info vmrun/_core.c vmrun/_core*.so
