@@ -1,0 +1,356 @@
+/* A hart's life: made, started, run on a host thread, asleep, kicked, freed; its registers for those who look on. */
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "exec.h"
+
+#define NS_PER_S 1000000000ull
+#define LONGEST_SLEEP_S 3600
+#define KNOWN_ISA 2047u
+#define MIN_CODE_PAGES 8u
+
+#define REG_PC 32
+#define REG_PRIVILEGE 33
+#define REG_F 64
+#define REG_CSR 4096
+
+static vmr_hart *hart_of(vmr_vcpu *vcpu) { return (vmr_hart *)((char *)vcpu - offsetof(vmr_hart, vcpu)); }
+
+static uint64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+uint64_t vmr_time(const vmr_hart *h) {
+  uint64_t start = atomic_load_explicit(&h->shared->start_ns, memory_order_relaxed);
+  uint64_t ns = start ? now_ns() - start : 0;
+  return ns / NS_PER_S * h->timebase_hz + ns % NS_PER_S * h->timebase_hz / NS_PER_S;
+}
+
+/* ---- requests from other threads --------------------------------------------------------------------------------- */
+
+void vmr_hart_serve(vmr_hart *h) {
+  uint32_t requests = atomic_fetch_and(&h->requests, ~VMR_REQ_FENCES);
+  if (requests & VMR_REQ_FENCE_I) h->code_generation++;
+  if (requests & VMR_REQ_SFENCE)
+    vmr_mmu_flush(h);
+  else if (requests & VMR_REQ_FENCE_I)
+    vmr_mmu_flush_fetch(h);
+}
+
+void vmr_hart_enter(vmr_hart *h) {
+  atomic_store(&h->in_guest, true);
+  if (atomic_load(&h->requests) & VMR_REQ_FENCES) vmr_hart_serve(h);
+}
+
+void vmr_hart_leave(vmr_hart *h) { atomic_store(&h->in_guest, false); }
+
+static void wake(vmr_hart *h) {
+  if (!atomic_load(&h->asleep)) return;
+  pthread_mutex_lock(&h->lock);
+  pthread_cond_broadcast(&h->wake);
+  pthread_mutex_unlock(&h->lock);
+}
+
+void vmr_hart_request(vmr_hart *h, uint32_t request) {
+  atomic_fetch_or(&h->requests, request);
+  if (request & VMR_REQ_KICK) wake(h);
+}
+
+void vmr_hart_raise(vmr_hart *h, uint32_t ip) {
+  atomic_fetch_or(&h->ip, ip);
+  wake(h);
+}
+
+static void hart_kick(vmr_vcpu *vcpu) { vmr_hart_request(hart_of(vcpu), VMR_REQ_KICK); }
+
+static void hart_set_irq(vmr_vcpu *vcpu, uint32_t input, bool level) {
+  uint32_t bit = (1u << (input & 31)) & VMR_IP_ALL;
+  if (level)
+    vmr_hart_raise(hart_of(vcpu), bit);
+  else
+    atomic_fetch_and(&hart_of(vcpu)->ip, ~bit);
+}
+
+/* ---- sleeping ---------------------------------------------------------------------------------------------------- */
+
+/* When the timer fires, on the host's clock; bounded, for a sleeper looks again anyway. */
+static struct timespec timer_deadline(const vmr_hart *h) {
+  uint64_t now = vmr_time(h), wait = h->stimecmp > now ? h->stimecmp - now : 0;
+  uint64_t limit = (uint64_t)LONGEST_SLEEP_S * h->timebase_hz;
+  if (wait > limit || !(h->sie & VMR_IP_STIP)) wait = limit;
+  uint64_t ns = now_ns() + wait / h->timebase_hz * NS_PER_S + wait % h->timebase_hz * NS_PER_S / h->timebase_hz + 1;
+  return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
+}
+
+void vmr_hart_sleep(vmr_hart *h) {
+  if (vmr_pending(h) & h->sie) return;
+  uint64_t from = now_ns();
+  vmr_hart_leave(h);
+  pthread_mutex_lock(&h->lock);
+  atomic_store(&h->asleep, true);
+  while (!(vmr_pending(h) & h->sie) && !(atomic_load(&h->requests) & VMR_REQ_KICK)) {
+    struct timespec deadline = timer_deadline(h);
+    pthread_cond_timedwait(&h->wake, &h->lock, &deadline);
+  }
+  atomic_store(&h->asleep, false);
+  pthread_mutex_unlock(&h->lock);
+  vmr_hart_enter(h);
+  __atomic_store_n(&h->stats.wfi_ns, h->stats.wfi_ns + (now_ns() - from), __ATOMIC_RELAXED);
+}
+
+/* ---- starting and stopping (SBI HSM) ----------------------------------------------------------------------------- */
+
+bool vmr_hart_start(vmr_hart *h, uint64_t pc, uint64_t opaque) {
+  pthread_mutex_lock(&h->lock);
+  bool stopped = atomic_load(&h->hsm) == VMR_HSM_STOPPED;
+  if (stopped) {
+    h->start_pc = pc;
+    h->start_opaque = opaque;
+    atomic_store(&h->hsm, VMR_HSM_START_PENDING);
+    pthread_cond_broadcast(&h->wake);
+  }
+  pthread_mutex_unlock(&h->lock);
+  return stopped;
+}
+
+/* The state SBI says a hart starts in: S-mode, satp 0, sstatus.SIE 0, a0 its number, a1 opaque. */
+static void reset(vmr_hart *h, uint64_t pc, uint64_t opaque) {
+  for (int i = 0; i < 32; i++) h->x[i] = h->f[i] = 0;
+  h->x[10] = h->vcpu.index;
+  h->x[11] = opaque;
+  h->pc = pc;
+  h->priv = VMR_PRIV_S;
+  h->fs = h->fflags = h->frm = 0;
+  h->sstatus = h->stvec = h->sscratch = h->sepc = h->scause = h->stval = h->satp = h->senvcfg = 0;
+  h->scounteren = 7; /* as KVM starts its guests: cycle, time and instret are readable in U-mode */
+  vmr_timer_set(h, ~0ull);
+  h->sie = 0;
+  h->res_ptr = NULL;
+  h->mmio.active = false;
+  atomic_fetch_and(&h->ip, ~VMR_IP_SSIP);
+  vmr_mmu_flush(h);
+  vmr_mmu_mode(h);
+}
+
+/* Wait until the hart is started. false: the machine stops. */
+static bool wait_started(vmr_hart *h) {
+  bool stopping;
+  pthread_mutex_lock(&h->lock);
+  atomic_store(&h->asleep, true);
+  while (!(stopping = vmr_machine_stopping(h->vcpu.machine)) && atomic_load(&h->hsm) == VMR_HSM_STOPPED)
+    pthread_cond_wait(&h->wake, &h->lock);
+  atomic_store(&h->asleep, false);
+  if (!stopping && atomic_load(&h->hsm) == VMR_HSM_START_PENDING) {
+    reset(h, h->start_pc, h->start_opaque);
+    atomic_store(&h->hsm, VMR_HSM_STARTED);
+  }
+  pthread_mutex_unlock(&h->lock);
+  return !stopping;
+}
+
+/* ---- running ----------------------------------------------------------------------------------------------------- */
+
+/* The instruction that left for Python is done now. */
+static void complete_mmio(vmr_hart *h, const vmr_exit *exit) {
+  if (!h->mmio.active) return;
+  if (h->mmio.load) vmr_load_finish(h, h->mmio.rd, h->mmio.kind, exit->data);
+  h->mmio.active = false;
+  h->pc += h->mmio.length;
+  h->retired++;
+  h->budget--;
+}
+
+static void execute(vmr_hart *h) {
+  vmr_hart_enter(h);
+  h->slice = 0;
+#ifdef VMR_TRAMPOLINE
+  vmr_op_poll(h, NULL, 0);
+  while (h->next_ip) h->next_ip->fn(h, h->next_ip, h->next_n);
+#else
+  vmr_op_poll(h, NULL, 0);
+#endif
+  vmr_hart_leave(h);
+}
+
+static int run(vmr_hart *h, int64_t budget, vmr_exit *exit) {
+  uint64_t unset = 0;
+  atomic_compare_exchange_strong(&h->shared->start_ns, &unset, now_ns());
+  h->exit = exit;
+  h->exiting = false;
+  h->budget = budget;
+  complete_mmio(h, exit);
+  while (!h->exiting) {
+    if (!wait_started(h)) {
+      exit->kind = VMR_EXIT_STOPPED;
+      break;
+    }
+    execute(h);
+  }
+  return 0;
+}
+
+static int hart_run(vmr_vcpu *vcpu, vmr_exit *exit) { return run(hart_of(vcpu), VMR_UNBOUNDED, exit); }
+
+static void hart_free(vmr_vcpu *vcpu) {
+  vmr_hart *h = hart_of(vcpu);
+  if (atomic_fetch_sub(&h->shared->references, 1) == 1) free(h->shared);
+  vmr_code_free(h);
+  pthread_cond_destroy(&h->wake);
+  pthread_mutex_destroy(&h->lock);
+  free(h);
+}
+
+static const vmr_vcpu_ops hart_ops = {.run = hart_run, .kick = hart_kick, .set_irq = hart_set_irq, .free = hart_free};
+
+vmr_hart *vmr_hart_at(const vmr_machine *machine, uint64_t hartid) {
+  vmr_vcpu *vcpu = hartid < vmr_vcpu_count(machine) ? vmr_vcpu_at(machine, (uint32_t)hartid) : NULL;
+  return vcpu && vcpu->ops == &hart_ops ? hart_of(vcpu) : NULL;
+}
+
+/* ---- the public functions ---------------------------------------------------------------------------------------- */
+
+static vmr_rv64_shared *shared_of(const vmr_machine *machine) {
+  vmr_hart *first = vmr_hart_at(machine, 0);
+  if (first) {
+    atomic_fetch_add(&first->shared->references, 1);
+    return first->shared;
+  }
+  vmr_rv64_shared *shared = calloc(1, sizeof *shared);
+  if (!shared) return NULL;
+  atomic_store(&shared->references, 1);
+  atomic_store(&shared->console_in, -1);
+  atomic_store(&shared->console_out, -1);
+  return shared;
+}
+
+static vmr_hart *allocate(const vmr_machine *machine, uint64_t cache_bytes) {
+  vmr_hart *h = calloc(1, sizeof *h);
+  if (!h) return NULL;
+  uint64_t limit = cache_bytes / sizeof(vmr_code_page);
+  h->page_limit = limit < MIN_CODE_PAGES ? MIN_CODE_PAGES : limit > UINT16_MAX ? UINT16_MAX : (uint32_t)limit;
+  h->pages = calloc(h->page_limit, sizeof(vmr_code_page *));
+  h->shared = h->pages ? shared_of(machine) : NULL;
+  if (!h->shared) {
+    free(h->pages);
+    free(h);
+    return NULL;
+  }
+  pthread_mutex_init(&h->lock, NULL);
+  pthread_condattr_t attributes;
+  pthread_condattr_init(&attributes);
+  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+  pthread_cond_init(&h->wake, &attributes);
+  pthread_condattr_destroy(&attributes);
+  return h;
+}
+
+int vmr_rv64_new(vmr_machine *machine, uint32_t isa, uint32_t timebase_hz, uint64_t cache_bytes, vmr_vcpu **vcpu) {
+  *vcpu = NULL;
+  if (isa & ~KNOWN_ISA) return vmr_fail(machine, EINVAL, "unknown ISA bits %#x", isa & ~KNOWN_ISA);
+  if (isa & VMR_RV64_D && !(isa & VMR_RV64_F)) return vmr_fail(machine, EINVAL, "the D extension needs F");
+  if (!timebase_hz || timebase_hz > NS_PER_S)
+    return vmr_fail(machine, EINVAL, "a timebase of %u Hz is outside 1 Hz to 1 GHz", timebase_hz);
+  vmr_hart *h = allocate(machine, cache_bytes);
+  if (!h) return vmr_fail(machine, ENOMEM, "out of memory for a hart");
+  h->vcpu.ops = &hart_ops;
+  h->isa = isa;
+  h->timebase_hz = timebase_hz;
+  h->misaligned_mask = isa & VMR_RV64_C ? 0 : 2;
+  for (int mode = 0; mode < VMR_MODES; mode++) h->tlb[mode].used = true;
+  vmr_decode_index(h);
+  atomic_store(&h->hsm, VMR_HSM_STOPPED);
+  int rc = vmr_vcpu_add(machine, &h->vcpu);
+  if (rc) {
+    hart_free(&h->vcpu);
+    return rc;
+  }
+  reset(h, 0, 0);
+  *vcpu = &h->vcpu;
+  return 0;
+}
+
+int vmr_rv64_boot(vmr_vcpu *vcpu, uint64_t pc, uint64_t opaque) {
+  vmr_hart *h = hart_of(vcpu);
+  if (!vmr_hart_start(h, pc, opaque))
+    return vmr_fail(vcpu->machine, EBUSY, "hart %u has been started already", vcpu->index);
+  reset(h, pc, opaque); /* now, so that registers can be set before the first run */
+  atomic_store(&h->hsm, VMR_HSM_STARTED);
+  return 0;
+}
+
+int vmr_rv64_run(vmr_vcpu *vcpu, uint64_t instructions, vmr_exit *exit) {
+  bool bounded = instructions && instructions < (uint64_t)VMR_UNBOUNDED;
+  return run(hart_of(vcpu), bounded ? (int64_t)instructions : VMR_UNBOUNDED, exit);
+}
+
+int vmr_rv64_get(vmr_vcpu *vcpu, uint32_t reg, uint64_t *value) {
+  vmr_hart *h = hart_of(vcpu);
+  if (reg < 32) *value = h->x[reg];
+  else if (reg == REG_PC) *value = h->pc;
+  else if (reg == REG_PRIVILEGE) *value = h->priv;
+  else if (reg >= REG_F && reg < REG_F + 32) *value = h->f[reg - REG_F];
+  else if (reg >= REG_CSR && reg < 2 * REG_CSR) {
+    uint64_t priv = h->priv;
+    uint32_t fs = h->fs;
+    h->priv = VMR_PRIV_S;
+    h->fs = h->isa & VMR_RV64_F ? 3 : 0; /* an onlooker sees fcsr whatever FS says ... */
+    if (reg - REG_CSR == VMR_CSR_SSTATUS) h->fs = fs;
+    bool known = vmr_csr_read(h, reg - REG_CSR, h->retired, value);
+    h->fs = fs; /* ... and leaves FS alone */
+    h->priv = priv;
+    return known ? 0 : -ENOENT;
+  } else
+    return -ENOENT;
+  return 0;
+}
+
+static int set_csr(vmr_hart *h, uint32_t csr, uint64_t value) {
+  uint64_t priv = h->priv;
+  uint32_t fs = h->fs;
+  h->priv = VMR_PRIV_S;
+  h->fs = h->isa & VMR_RV64_F ? 3 : 0;
+  bool known = vmr_csr_write(h, csr, value);
+  if (csr != VMR_CSR_SSTATUS) h->fs = fs;
+  h->priv = priv;
+  vmr_mmu_mode(h);
+  return known ? 0 : -ENOENT;
+}
+
+int vmr_rv64_set(vmr_vcpu *vcpu, uint32_t reg, uint64_t value) {
+  vmr_hart *h = hart_of(vcpu);
+  if (reg < 32) h->x[reg] = reg ? value : 0;
+  else if (reg == REG_PC) h->pc = value & ~(1 | h->misaligned_mask);
+  else if (reg == REG_PRIVILEGE) {
+    if (value > VMR_PRIV_S) return vmr_fail(vcpu->machine, EINVAL, "privilege is 0 (U) or 1 (S)");
+    h->priv = value;
+    vmr_mmu_mode(h);
+  } else if (reg >= REG_F && reg < REG_F + 32) h->f[reg - REG_F] = value;
+  else if (reg >= REG_CSR && reg < 2 * REG_CSR) return set_csr(h, reg - REG_CSR, value);
+  else return -ENOENT;
+  return 0;
+}
+
+int vmr_rv64_interrupt(vmr_vcpu *vcpu, uint32_t input, int level) {
+  if (input > 31 || !(1u << input & VMR_IP_ALL)) return vmr_fail(vcpu->machine, EINVAL, "no interrupt input %u", input);
+  hart_set_irq(vcpu, input, level != 0);
+  return 0;
+}
+
+int vmr_rv64_get_stats(vmr_vcpu *vcpu, vmr_rv64_stats *stats) {
+  const uint64_t *from = (const uint64_t *)&hart_of(vcpu)->stats;
+  uint64_t *to = (uint64_t *)stats;
+  for (size_t i = 0; i < sizeof *stats / sizeof *to; i++) to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+  return 0;
+}
+
+int vmr_rv64_debug_console(vmr_machine *machine, int in_fd, int out_fd) {
+  vmr_hart *first = vmr_hart_at(machine, 0);
+  if (!first) return vmr_fail(machine, ENOENT, "a debug console needs a hart first");
+  atomic_store(&first->shared->console_in, in_fd);
+  atomic_store(&first->shared->console_out, out_fd);
+  return 0;
+}

@@ -1,0 +1,53 @@
+/* The software core for riscv64 guests, as Python sees it. Read by the compiler and by cffi, like core_api.h. */
+#ifndef VMR_RV64_API_H
+#define VMR_RV64_API_H
+#include "core_api.h"
+
+/* ISA extensions a hart announces; an instruction or CSR outside them raises an illegal-instruction trap.
+ * I, Zicsr, Zifencei and Zicntr are always there. */
+#define VMR_RV64_M 1
+#define VMR_RV64_A 2
+#define VMR_RV64_F 4
+#define VMR_RV64_D 8
+#define VMR_RV64_C 16
+#define VMR_RV64_ZBA 32
+#define VMR_RV64_ZBB 64
+#define VMR_RV64_ZBS 128
+#define VMR_RV64_SSTC 256
+#define VMR_RV64_SVINVAL 512
+#define VMR_RV64_SV48 1024 /* satp.MODE 9 is accepted; Sv39 always is */
+
+/* Add hart number `hartid` (equal to the vCPU index). isa: VMR_RV64_* bits. timebase_hz: frequency of the time CSR.
+ * cache_bytes bounds the decoded-code cache of this hart. */
+int vmr_rv64_new(vmr_machine *machine, uint32_t isa, uint32_t timebase_hz, uint64_t cache_bytes, vmr_vcpu **vcpu);
+/* Start state of SBI HSM: the boot hart runs in S-mode at pc with a0 = hartid and a1 = opaque; others wait stopped. */
+int vmr_rv64_boot(vmr_vcpu *vcpu, uint64_t pc, uint64_t opaque);
+
+/* Registers, for tests, dumps and reports; only while the hart is not running.
+ * 0..31 x, 32 pc, 33 privilege (0 U, 1 S), 64..95 f (raw 64 bits), 4096 + n: CSR n. -ENOENT: no such register. */
+int vmr_rv64_get(vmr_vcpu *vcpu, uint32_t reg, uint64_t *value);
+int vmr_rv64_set(vmr_vcpu *vcpu, uint32_t reg, uint64_t value);
+
+/* Drive an interrupt input of the hart (1 software, 5 timer, 9 external), as the machine's controller would. Any thread. */
+int vmr_rv64_interrupt(vmr_vcpu *vcpu, uint32_t input, int level);
+
+/* Run at most `instructions` (0: no bound, same as vmr_vcpu_run); returns with kind VMR_EXIT_BUDGET when they are used up. */
+#define VMR_EXIT_BUDGET 6
+int vmr_rv64_run(vmr_vcpu *vcpu, uint64_t instructions, vmr_exit *exit);
+
+typedef struct vmr_rv64_stats {
+  uint64_t instructions;
+  uint64_t traps;
+  uint64_t interrupts;
+  uint64_t mmio;
+  uint64_t tlb_fills;
+  uint64_t pages_decoded;
+  uint64_t sbi_calls;
+  uint64_t wfi_ns; /* host time slept */
+} vmr_rv64_stats;
+/* A snapshot; safe while the hart runs (may lag by one time slice). */
+int vmr_rv64_get_stats(vmr_vcpu *vcpu, vmr_rv64_stats *stats);
+
+/* Where SBI DBCN (and earlycon=sbi) writes: a host fd, or -1 to drop; in_fd for DBCN reads, or -1. One per machine. */
+int vmr_rv64_debug_console(vmr_machine *machine, int in_fd, int out_fd);
+#endif
