@@ -85,8 +85,8 @@ def test_ram_that_cannot_be_is_refused(base: int, size: int, text: str) -> None:
 def test_ram_is_reserved_and_not_touched() -> None:
     with CoreMachine() as machine:
         before = _resident()
-        machine.add_ram(RAM, 8 << 30)
-        machine.write_ram(RAM + (4 << 30), b"x")
+        machine.add_ram(RAM, 1 << 30)
+        machine.write_ram(RAM + (512 << 20), b"x")
         assert _resident() - before < 16 << 20
 
 
@@ -287,3 +287,10 @@ def test_a_device_that_could_not_be_made_is_freed_with_its_machine() -> None:
         with pytest.raises(HostError, match="too small"):
             b.make("vmr_virtio_rng_new", "vmr_virtio_rng", UART, 0x80, 1, -1)
     assert _count("fd") == fds
+
+
+def test_more_ram_than_the_host_has_is_refused() -> None:
+    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with CoreMachine() as machine, pytest.raises(HostError, match="this host has") as caught:
+        machine.add_ram(0x8000_0000, host + 4096)
+    assert caught.value.code == "E351"

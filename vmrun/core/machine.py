@@ -73,8 +73,9 @@ class CoreMachine:
     # ---- memory ------------------------------------------------------------------------------------------------------
 
     def add_ram(self, base: int, size: int) -> None:
-        """Reserve guest RAM, multiples of 4096 bytes. Raise HostError where the host refuses."""
-        self.check(lib.vmr_ram_add(self.handle, base, size), "memory", error="E351")
+        """Reserve guest RAM, multiples of 4096 bytes. Raise HostError E351 where the host refuses or has not as much."""
+        code = lib.vmr_ram_add(self.handle, base, size)
+        self.check(code, "memory", error="E351", remedy="set a smaller memory.size")
 
     def write_ram(self, gpa: int, data: bytes) -> None:
         """Copy ``data`` to ``gpa``. Raise HostError where that is not all RAM."""

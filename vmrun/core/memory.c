@@ -46,6 +46,12 @@ int vmr_ram_add(vmr_machine *machine, uint64_t gpa, uint64_t size) {
       return vmr_fail(machine, EEXIST, "RAM [%#llx, +%#llx) overlaps RAM [%#llx, +%#llx)", (unsigned long long)gpa,
                       (unsigned long long)size, (unsigned long long)other->gpa, (unsigned long long)other->size);
   }
+  /* The kernel would promise more than there is, and kill somebody once the guest touches it. */
+  uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGE_SIZE), total = size;
+  for (uint32_t i = 0; i < machine->ram_count; i++) total += machine->ram[i].size;
+  if (total > host)
+    return vmr_fail(machine, ENOMEM, "%llu MiB for the guest, and this host has %llu MiB",
+                    (unsigned long long)(total >> 20), (unsigned long long)(host >> 20));
   uint8_t *hva = map_aligned(size);
   if (!hva)
     return vmr_fail(machine, ENOMEM, "the host refused to reserve %llu MiB of guest RAM",
