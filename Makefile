@@ -27,6 +27,8 @@ fuzz: .make/test
 	tools/fuzz
 
 bench: .make/test
+	tools/setup bench
+	.venv/bin/python bench/startup.py
 	.venv/bin/python bench/core.py
 	.venv/bin/python bench/boot.py
 
