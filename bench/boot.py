@@ -93,7 +93,6 @@ def run_qemu(plan: dict[str, Any], scratch: Path) -> Sample:
     disk = scratch / "disk.img"
     with disk.open("wb") as file:
         file.truncate(64 << 20)
-    null = ("vmrun.stdin", "vmrun.stdout", "vmrun.stderr")
     command = [
         need("qemu-system-riscv64", "qemu-system-misc"),
         *("-M", "virt", "-accel", "tcg", "-smp", str(plan["cpu"]["count"]), "-m", str(memory), "-display", "none"),
@@ -110,8 +109,6 @@ def run_qemu(plan: dict[str, Any], scratch: Path) -> Sample:
         *("-drive", f"if=none,id=disk,format=raw,file={disk}", "-device", "virtio-blk-device,drive=disk"),
         *("-device", "virtio-rng-device"),
     ]
-    for index, name in enumerate(null):
-        command += ["-chardev", f"null,id=n{index}", "-device", f"virtserialport,chardev=n{index},name={name}"]
     try:
         return timed(command, init, pass_fds=(its.fileno(),), stdout=subprocess.DEVNULL, stderr=None)
     finally:
