@@ -73,7 +73,7 @@ class CoreMachine:
     # ---- memory ------------------------------------------------------------------------------------------------------
 
     def add_ram(self, base: int, size: int) -> None:
-        """Reserve guest RAM, multiples of 4096 bytes. Raise HostError E351 where the host refuses or has not as much."""
+        """Reserve guest RAM, multiples of 4096 bytes. Raise HostError E351 where the host has not as much."""
         code = lib.vmr_ram_add(self.handle, base, size)
         self.check(code, "memory", error="E351", remedy="set a smaller memory.size")
 
