@@ -18,10 +18,12 @@ _set = object.__setattr__
 def frozen(cls: type[_T]) -> type[_T]:
     """Return ``cls`` as an immutable value class with a slot for each annotation, in order.
 
-    A default may be any value, a mutable one as well: nothing changes it through the instance. A class that writes its
-    own ``__init__`` sets its fields with ``object.__setattr__``.
+    A ``ClassVar`` (the annotation must be text) stays with the class. A default may be any value, mutable ones too:
+    nothing changes it through the instance. A class that writes its own ``__init__`` sets its fields with
+    ``object.__setattr__``.
     """
-    names = tuple(vars(cls).get("__annotations__", ()))  # inspect.get_annotations would bring inspect in
+    hints = vars(cls).get("__annotations__", {})  # inspect.get_annotations would bring inspect in
+    names = tuple(name for name, hint in hints.items() if not str(hint).startswith("ClassVar"))
     body = {key: value for key, value in vars(cls).items() if key not in ("__dict__", "__weakref__")}
     defaults = {name: body.pop(name) for name in names if name in body}
     body |= {"__slots__": names, "__match_args__": names, "__setattr__": _refuse_set, "__delattr__": _refuse_delete}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import ClassVar
 
 import pytest
 
@@ -19,6 +20,12 @@ class Point:
 
     def norm(self) -> int:
         return self.x * self.x + self.y * self.y
+
+
+@frozen
+class Tagged:
+    value: int
+    TAG: ClassVar[int] = 6
 
 
 @frozen
@@ -64,6 +71,11 @@ def test_evolve_copies_and_names() -> None:
     assert copy.deepcopy(Point(3)) == Point(3) == pickle.loads(pickle.dumps(Point(3)))
     assert repr(Point(1)) == "Point(x=1, y=2)"
     assert Point.__doc__ == "A point."
+
+
+def test_class_variables_are_no_fields() -> None:
+    assert field_names(Tagged) == ("value",)
+    assert Tagged(1).TAG == 6
 
 
 def test_match_by_place() -> None:
