@@ -1,5 +1,5 @@
 # Two targets for a newcomer: `make up` boots a Debian riscv64 kernel, `make test` proves the project.
-.PHONY: up test lint sanitize fuzz bench wheel clean
+.PHONY: up test lint sanitize fuzz bench lab fwts wheel clean
 .DELETE_ON_ERROR:
 
 C_FILES := $(wildcard vmrun/core/*.[ch] vmrun/devices/core/*.[ch] vmrun/rv64/core/*.[ch])
@@ -32,6 +32,18 @@ bench: .make/test
 	.venv/bin/python bench/core.py
 	.venv/bin/python bench/boot.py
 
+# KVM of another machine than this one, proven: an emulated host with virtualization hardware runs the tests in it.
+ARCH ?= x86_64
+LAB_RUNS ?= 5
+lab: .make/lab-$(ARCH)
+	@.venv/bin/python tests/lab/lab_run.py --arch $(ARCH) --bench-runs $(LAB_RUNS) $(LAB_ARGS) || \
+	{ status=$$?; test $$status = 77 && echo "lab: SKIPPED: see the line above" && exit 0; exit $$status; }
+
+# The ACPI tables of a manifest, judged offline by the Firmware Test Suite of Debian's sid; skipped where it cannot be had.
+fwts: .make/test
+	@.venv/bin/python tests/lab/fwts.py $(FWTS_ARGS) || \
+	{ status=$$?; test $$status = 77 && echo "fwts: SKIPPED: see the line above" && exit 0; exit $$status; }
+
 wheel: .make/test
 	.venv/bin/python -m pip wheel -q --no-deps -w dist .
 
@@ -43,6 +55,10 @@ wheel: .make/test
 .make/test: $(BUILD_INPUTS)
 	tools/setup test
 	@mkdir -p .make && touch .make/run $@
+
+.make/lab-%: .make/test
+	tools/setup-lab $*
+	@touch $@
 
 clean:
 	rm -rf .make .venv build dist *.egg-info vmrun/_core.c vmrun/_core*.so

@@ -1,4 +1,4 @@
-"""Golden plans and devicetrees of every example manifest: a change of a guest's hardware shows in review.
+"""Golden plans, devicetrees and ACPI tables of every example manifest: a change of a guest's hardware shows in review.
 
 VMRUN_UPDATE_GOLDENS=1 writes them anew.
 """
@@ -18,6 +18,7 @@ import pytest
 from vmrun.plan import codec, view
 from vmrun.plan.model import MachinePlan
 from vmrun.run.planning import plan_manifest
+from vmrun.tables import acpi
 from vmrun.tables.fdt import decode, encode
 from vmrun.tables.fdt_refs import with_references
 
@@ -49,7 +50,21 @@ def manifest(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture
 def plan(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> MachinePlan:
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    return plan_manifest(manifest, artifacts=False)
+    return plan_manifest(manifest, artifacts=False, anywhere=True)
+
+
+@pytest.fixture
+def with_fdt(plan: MachinePlan) -> MachinePlan:
+    if plan.blob("fdt") is None:
+        pytest.skip("this board describes itself by ACPI")
+    return plan
+
+
+@pytest.fixture
+def with_acpi(plan: MachinePlan) -> MachinePlan:
+    if plan.blob("rsdp") is None:
+        pytest.skip("this board describes itself by a devicetree")
+    return plan
 
 
 def compare(path: Path, now: bytes) -> None:
@@ -70,9 +85,13 @@ def test_the_plan_is_the_golden_one(manifest: Path, plan: MachinePlan) -> None:
     compare(GOLDENS / f"{manifest.stem}.json", codec.to_json(plan).replace(str(ROOT), "/vmrun").encode())
 
 
-def test_the_devicetree_is_the_golden_one(manifest: Path, plan: MachinePlan) -> None:
-    compare(GOLDENS / f"{manifest.stem}.dts", view.dts(plan).encode())
-    compare(GOLDENS / f"{manifest.stem}.dtb", view.dtb(plan))
+def test_the_devicetree_is_the_golden_one(manifest: Path, with_fdt: MachinePlan) -> None:
+    compare(GOLDENS / f"{manifest.stem}.dts", view.dts(with_fdt).encode())
+    compare(GOLDENS / f"{manifest.stem}.dtb", view.dtb(with_fdt))
+
+
+def test_the_acpi_tables_are_the_golden_ones(manifest: Path, with_acpi: MachinePlan) -> None:
+    compare(GOLDENS / f"{manifest.stem}.acpi", acpi.dump(view.acpi(with_acpi)).encode())
 
 
 def test_no_golden_is_left_of_a_manifest_that_is_gone() -> None:
@@ -83,39 +102,39 @@ def test_a_saved_plan_reads_back_equal(plan: MachinePlan) -> None:
     assert codec.from_json(codec.to_json(plan)) == plan
 
 
-def test_source_and_blob_are_one_tree(plan: MachinePlan) -> None:
-    data = view.dtb(plan)
+def test_source_and_blob_are_one_tree(with_fdt: MachinePlan) -> None:
+    data = view.dtb(with_fdt)
     assert encode(decode(data)) == data
     assert encode(with_references(decode(data))) == data
 
 
-def test_dtc_prints_no_warning(plan: MachinePlan) -> None:
+def test_dtc_prints_no_warning(with_fdt: MachinePlan) -> None:
     tool = shutil.which("dtc")
     if tool is None:
         pytest.skip("needs dtc (package device-tree-compiler)")
-    for form, source in (("dtb", view.dtb(plan)), ("dts", view.dts(plan).encode())):
+    for form, source in (("dtb", view.dtb(with_fdt)), ("dts", view.dts(with_fdt).encode())):
         to = {"dtb": "dts", "dts": "dtb"}[form]
         done = subprocess.run([tool, "-I", form, "-O", to, "-"], input=source, capture_output=True, timeout=30)
         assert (done.returncode, done.stderr.decode()) == (0, "")
 
 
-def test_libfdt_accepts_the_blob(plan: MachinePlan) -> None:
+def test_libfdt_accepts_the_blob(with_fdt: MachinePlan) -> None:
     libfdt = pytest.importorskip("libfdt", reason="needs pylibfdt")
-    fdt = libfdt.FdtRo(view.dtb(plan))
-    assert fdt.getprop(fdt.path_offset("/chosen"), "bootargs").as_str() == plan.cmdline
-    seen = {fdt.get_phandle(fdt.path_offset(path)) for path, _ in decode(view.dtb(plan)).walk()} - {0}
+    fdt = libfdt.FdtRo(view.dtb(with_fdt))
+    assert fdt.getprop(fdt.path_offset("/chosen"), "bootargs").as_str() == with_fdt.cmdline
+    seen = {fdt.get_phandle(fdt.path_offset(path)) for path, _ in decode(view.dtb(with_fdt)).walk()} - {0}
     assert seen == set(range(1, len(seen) + 1)), "each phandle once"
 
 
 @pytest.mark.slow
 @pytest.mark.network
-def test_dt_validate_has_nothing_to_say(plan: MachinePlan, tmp_path: Path) -> None:
+def test_dt_validate_has_nothing_to_say(with_fdt: MachinePlan, tmp_path: Path) -> None:
     try:
         schema = dtschema.schema()
     except dtschema.UnavailableError as error:
         pytest.skip(str(error))
     path = tmp_path / "machine.dtb"
-    path.write_bytes(view.dtb(plan))
+    path.write_bytes(view.dtb(with_fdt))
     found = [
         line for line in dtschema.validate(path, schema) if not any(re.fullmatch(allowed, line) for allowed in ALLOWED)
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import signal
 import subprocess
 import threading
@@ -214,7 +215,7 @@ def test_a_plans_blob_that_changed_is_refused(vmrun: Vmrun, tmp_path: Path) -> N
     done = vmrun("up", saved)
     assert done.returncode == 125 and b"has changed since it was planned" in done.stderr
     copy.write_bytes(copy.read_bytes()[:1000])
-    assert b"were planned" in vmrun("up", saved).stderr
+    assert b"has changed since it was planned" in vmrun("up", saved).stderr
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
@@ -244,8 +245,10 @@ def test_a_folder_that_cannot_be_written_is_a_warning(vmrun: Vmrun, tmp_path: Pa
     assert b"warning: no results are kept" in done.stderr
 
 
-@pytest.mark.parametrize("accel", ["kvm", "qemu"])
-def test_an_engine_that_is_not_there(vmrun: Vmrun, accel: str) -> None:
+@pytest.mark.parametrize(("accel", "why"), [("kvm", b"E302"), ("qemu", b"this release")])
+def test_an_engine_that_is_not_there(vmrun: Vmrun, accel: str, why: bytes) -> None:
+    if accel == "kvm" and platform.machine() == "riscv64":
+        pytest.skip("this host's KVM is of the guest's architecture")
     done = vmrun("run", MICRO, "--accel", accel, "--", "true")
     assert done.returncode == 125
-    assert b"this release" in done.stderr and b"soft" in done.stderr
+    assert why in done.stderr and b"auto" in done.stderr

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, field
 
 from vmrun.frozen import evolve
-from vmrun.plan.model import CpuPlan, DevicePlan, EntryPlan, MachinePlan, RunPlan
+from vmrun.plan.model import DevicePlan, EntryPlan, MachinePlan, RiscvCpus, RunPlan
 
 CONSOLE = ("console.main", "")
 CONTROL = ("agent", "vmrun.control")
@@ -28,7 +28,7 @@ def make_plan(*, cpus: int = 1, **run: object) -> MachinePlan:
         board="riscv_virt",
         engine="fake",
         why="a test",
-        cpu=CpuPlan("riscv64", cpus, ("i",), "rv64i", "sv39", 10_000_000),
+        cpu=RiscvCpus("riscv64", cpus, ("i",), "rv64i", "sv39", 10_000_000),
         ram=(),
         devices=tuple(devices),
         blobs=(),

@@ -241,7 +241,7 @@ def test_what_a_run_leaves(bench: type[Bench], tmp_path: Path) -> None:
     result = json.loads((folder / "result.json").read_text())
     assert (folder / "console.log").read_bytes() == b"\xff\0hello\n"
     assert {k: result[k] for k in ("result", "id", "name", "outcome", "code", "status", "command", "boots")} == {
-        "result": 1,
+        "result": 2,
         "id": folder.name,
         "name": "fake",
         "outcome": "poweroff",
@@ -255,6 +255,19 @@ def test_what_a_run_leaves(bench: type[Bench], tmp_path: Path) -> None:
     assert [p["name"] for p in result["phases"]] == ["start", "build", "kernel", "init", "command", "off"]
     assert all(p["start_ns"] <= p["end_ns"] for p in result["phases"])
     assert (tmp_path / ".vmrun" / ".gitignore").read_text() == "*\n"
+
+
+@pytest.mark.parametrize(("reason", "told"), [("fault", ["exit reason 17", "  rip 1"]), ("poweroff", []), ("exit", [])])
+def test_the_engines_report_is_kept_of_faults_alone(
+    bench: type[Bench], tmp_path: Path, reason: str, told: list[str]
+) -> None:
+    b = bench([Leave(FakeExit(reason, detail="vCPU 0: fell"))])
+    b.engine.report = "exit reason 17\n  rip 1"
+    outcome = b.run(make_plan(), policy=Policy(results=tmp_path))
+    assert outcome.reason == reason
+    assert outcome.report.splitlines() == told
+    result = json.loads(next(tmp_path.glob(".vmrun/runs/*/result.json")).read_text())
+    assert (result["report"], result["code"] == 255) == (told, reason == "fault")
 
 
 def test_two_runs_at_once_keep_two_results(bench: type[Bench], tmp_path: Path) -> None:

@@ -98,6 +98,32 @@ def test_quiet_says_only_what_went_wrong() -> None:
     assert [line for line in plain(DEAD, quiet=True) if "died" in line]
 
 
+FELL = Outcome("fault", 255, "vCPU 0: fell", phases=PHASES, report="vCPU 0: fell\nexit reason 17\x1b[2J\nrip 1")
+
+
+@pytest.mark.parametrize("options", [{}, {"brief": True}, {"quiet": True}, {"verbose": True}])
+def test_a_fault_shows_the_engines_report_after_the_verdict(options: dict[str, bool]) -> None:
+    lines = plain(FELL, **options)
+    verdict = next(i for i, line in enumerate(lines) if "fell" in line)
+    assert lines[verdict + 1 : verdict + 3] == ["vmrun:   exit reason 17 [2J", "vmrun:   rip 1"]
+    assert sum("fell" in line for line in lines) == 1
+    assert not any("rip 1" in line for line in plain(evolve(FELL, reason="panic"), **options))
+
+
+def test_the_live_view_shows_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.delenv("CI", raising=False)
+    for outcome, shown in ((FELL, True), (evolve(FELL, reason="panic"), False)):
+        stream = Terminal()
+        play(choose(stream, quiet=False, verbose=False, brief=False), outcome)
+        verdict, _, after = stream.getvalue().rpartition("fell")
+        assert verdict
+        assert ("exit reason 17" in after and "rip 1" in after) == shown
+        assert "17\x1b[2J" not in after
+
+
 def test_verbose_shows_the_machine() -> None:
     lines = plain(GOOD, verbose=True)
     assert any("0x0010000000  uart0: uart16550, interrupt 10" in line for line in lines)

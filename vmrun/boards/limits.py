@@ -9,6 +9,9 @@ LIMITS = {
     # 8 harts and 95 interrupt sources: QEMU hw/riscv/virt.h (VIRT_CPUS_MAX is 512 there, an engine's threads bound it
     # here; VIRT_IRQCHIP_NUM_SOURCES). Linux arch/riscv/include/uapi/asm/setup.h: COMMAND_LINE_SIZE 1024 with its NUL.
     "riscv_virt": Limits(vcpus=8, irqs=95, cmdline=1023),
+    # The I/O APIC has pins 0 to 23 (Linux arch/x86/kvm/ioapic.h, IOAPIC_NUM_PINS); vCPUs as their threads bound them.
+    # Linux arch/x86/include/asm/setup.h: COMMAND_LINE_SIZE 2048 with its NUL.
+    "microvm": Limits(vcpus=64, irqs=23, cmdline=2047),
 }
 
 

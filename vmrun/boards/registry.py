@@ -13,12 +13,22 @@ if TYPE_CHECKING:
     from vmrun.schema.known import Known
 
 NAMES = tuple(LIMITS)
-ENGINES = ("soft",)
+ENGINES = ("soft", "kvm")
 """Engines that this release has."""
 _OWN_TABLES = ("virtio-blk", "virtio-console")
 """Kinds that a manifest writes as tables of their own, [disk] and [console], rather than as [device]."""
 _OWN_TRANSPORTS = ("virtio-mmio",)
-_BOARDS_OWN = ("plic", "sifive-test", "uart16550")
+_BOARDS_OWN = (
+    "acpi-power",
+    "cmos-rtc",
+    "i8042",
+    "i8254",
+    "ioapic",
+    "lapic",
+    "plic",
+    "sifive-test",
+    "uart16550",
+)
 """Kinds that a board has or has not: a manifest can say nothing of them."""
 
 

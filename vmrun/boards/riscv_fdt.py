@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vmrun.frozen import frozen
-from vmrun.plan.model import CpuPlan, RamRegion
+from vmrun.plan.model import RamRegion, RiscvCpus
 from vmrun.tables.fdt import Cells, Cells64, Empty, FdtNode, Ref, Strings, Value
 
 
@@ -26,7 +26,7 @@ def machine_tree(
     *,
     compatible: str,
     model: str,
-    cpu: CpuPlan,
+    cpu: RiscvCpus,
     ram: Sequence[RamRegion],
     interrupt_parent: str,
     soc: Sequence[FdtNode],
@@ -69,7 +69,7 @@ def intc_label(hart: int) -> str:
     return f"cpu{hart}_intc"
 
 
-def cpus_node(cpu: CpuPlan) -> FdtNode:
+def cpus_node(cpu: RiscvCpus) -> FdtNode:
     """Return ``/cpus``: every hart with its interrupt controller, and the map of one cluster."""
     cores = tuple(FdtNode(f"core{hart}", (("cpu", Cells(Ref(f"cpu{hart}"))),)) for hart in range(cpu.count))
     return FdtNode(
@@ -86,7 +86,7 @@ def cpus_node(cpu: CpuPlan) -> FdtNode:
     )
 
 
-def _hart_node(cpu: CpuPlan, hart: int) -> FdtNode:
+def _hart_node(cpu: RiscvCpus, hart: int) -> FdtNode:
     intc = FdtNode(
         "interrupt-controller",
         (

@@ -9,14 +9,14 @@ Source of every number here: QEMU 10, hw/riscv/virt.c (virt_memmap) and include/
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from vmrun.boards import isa
+from vmrun.boards import bounds, isa, loading
+from vmrun.boards.consoles import cmdline, consoles, run_plan
 from vmrun.boards.limits import LIMITS
-from vmrun.boards.linux import DRIVERS
 from vmrun.boards.riscv_fdt import Chosen, intc_label, machine_tree
+from vmrun.boards.slots import TRANSPORT, Wanted, given, modules, wanted
 from vmrun.boot.detect import FLAT_OFFSET, detect
 from vmrun.boot.kernel import Kernel, Segment
 from vmrun.boot.place import place
@@ -27,27 +27,25 @@ from vmrun.errors import Key, Owner, PlanError
 from vmrun.frozen import frozen
 from vmrun.plan import checks
 from vmrun.plan.allocate import Allocator, Range, SlotRow
-from vmrun.plan.files import BootFile, BootFiles
+from vmrun.plan.files import BootFiles
 from vmrun.plan.model import (
     EMPTY,
     PLAN_FORMAT,
     Blob,
-    CpuPlan,
     DevicePlan,
     EntryPlan,
     Interrupt,
     Json,
     MachinePlan,
     RamRegion,
-    RunPlan,
+    RiscvCpus,
 )
 from vmrun.plan.offer import Offer
 from vmrun.tables.fdt import FdtNode, encode
-from vmrun.units import format_size
 
 if TYPE_CHECKING:
     from vmrun.schema.load import LoadedManifest
-    from vmrun.schema.models import Device, Disk, Manifest
+    from vmrun.schema.models import Manifest
 
 
 @frozen
@@ -75,14 +73,6 @@ LOW_END = 0xC000_0000
 MAX_RAM = (1 << 40) - RAM_BASE
 """RAM ends below 1 TiB, where Sv39's linear map of Linux (124 GiB) is the next bound anyway."""
 
-TRANSPORT = "virtio-mmio"
-UART_ID = "uart0"
-AGENT = "agent"
-"""The virtio-console through which the init that vmrun builds talks to the run."""
-ASSUMED_KERNEL = 32 << 20
-ASSUMED_INITRD = 16 << 20
-"""Sizes in bytes of what stands in for artefacts that are not looked for."""
-
 
 class RiscvVirt:
     """The board. It has no state: everything is in the plan that it returns."""
@@ -104,19 +94,20 @@ class RiscvVirt:
         """Return the machine of a manifest. Raise PlanError where the manifest asks for what the board cannot be."""
         manifest = loaded.manifest
         cpu = _cpu(manifest, offer)
-        ram = _ram(manifest)
+        ram = RamRegion(RAM_BASE, bounds.ram_size(manifest, MAX_RAM))
+        bounds.tables(manifest, ("fdt",))
+        bounds.no_protocol(manifest)
         placed = tuple(_devices(manifest, files, ports))
-        consoles = tuple(_consoles(manifest))
-        cmdline = " ".join(_cmdline(manifest, consoles))
+        ttys = tuple(consoles(manifest, self.name))
+        words = " ".join(cmdline(manifest, ttys, "sbi"))
         kernel, blobs = _kernel(files)
-        size = _initrd_size(manifest, files)
+        size = loading.initrd_size(manifest, files)
         # The tree's size does not depend on where the initrd lies: its addresses have one width.
-        draft = encode(_tree(cpu, ram, placed, cmdline, (0, size) if size else None))
+        draft = encode(_tree(cpu, ram, placed, words, (0, size) if size else None))
         where = place(kernel, size, len(draft), ram.base, ram.size, LOW_END)
         initrd = (where.initrd, where.initrd + size) if size else None
-        fdt = encode(_tree(cpu, ram, placed, cmdline, initrd))
-        if size:
-            blobs += (_initrd_blob(files, where.initrd, size),)
+        fdt = encode(_tree(cpu, ram, placed, words, initrd))
+        blobs += loading.initrd_blobs(files, where.initrd, size)
         plan = MachinePlan(
             format=PLAN_FORMAT,
             name=manifest.name,
@@ -128,45 +119,26 @@ class RiscvVirt:
             devices=placed,
             blobs=(*blobs, Blob("fdt", where.fdt, len(fdt), where.fdt_reserve, data=fdt)),
             entry=EntryPlan(kernel.entry, (("a0", 0), ("a1", where.fdt))),
-            cmdline=cmdline,
-            run=_run(manifest, files, consoles, offer, command),
-            assumed=tuple(_assumed(manifest, files)),
+            cmdline=words,
+            run=run_plan(manifest, files, ttys, offer, command),
+            assumed=tuple(loading.assumed(manifest, files)),
         )
         checks.require(plan, self.limits)
         return plan
 
     def drivers(self, manifest: Manifest) -> tuple[str, ...]:
         """Return the Linux modules that the machine's virtio devices need, as ``modprobe`` knows them."""
-        kinds = {TRANSPORT, *(wanted.kind for wanted in _virtio(manifest, BootFiles(), ("control",)))}
-        return tuple(driver.module for kind, driver in DRIVERS.items() if kind in kinds and driver.module)
+        return modules({want.kind for want in _wanted(manifest, BootFiles(), ("control",))})
 
 
 BOARD = RiscvVirt()
 
 
-def _cpu(manifest: Manifest, offer: Offer) -> CpuPlan:
-    count, most = manifest.cpu.count, min(BOARD.limits.vcpus, offer.max_vcpus)
-    if count > most:
-        raise PlanError(
-            f"{count} harts, and {offer.engine} runs at most {most} on riscv_virt",
-            code="E106",
-            key=("cpu", "count"),
-            remedy=f"set cpu.count to at most {most}",
-        )
+def _cpu(manifest: Manifest, offer: Offer) -> RiscvCpus:
+    count = bounds.cpu_count(manifest, offer, "harts")
+    bounds.no_topology(manifest)
     extensions = isa.choose(offer.extensions, manifest.cpu.model, manifest.cpu.features, offer.engine)
-    return CpuPlan(offer.arch, count, extensions, isa.isa_string(extensions), offer.mmu, offer.timebase_hz)
-
-
-def _ram(manifest: Manifest) -> RamRegion:
-    size = manifest.memory.size
-    if size > MAX_RAM:
-        raise PlanError(
-            f"{format_size(size)} of RAM, and riscv_virt has room for {format_size(MAX_RAM)}",
-            code="E109",
-            key=("memory", "size"),
-            remedy="set a smaller memory.size",
-        )
-    return RamRegion(RAM_BASE, size)
+    return RiscvCpus(offer.arch, count, extensions, isa.isa_string(extensions), offer.mmu, offer.timebase_hz)
 
 
 # Devices.
@@ -186,10 +158,14 @@ def _devices(manifest: Manifest, files: BootFiles, ports: tuple[str, ...]) -> It
         if fixed.kind == "plic":
             properties = MappingProxyType({"sources": BOARD.limits.irqs})
         yield DevicePlan(id, fixed.kind, fixed.where.base, fixed.where.size, line, properties=properties)
-    for index, wanted in enumerate(_virtio(manifest, files, ports)):
-        slot = allocator.slot(VIRTIO, index, wanted.id, wanted.key)
+    for index, want in enumerate(_wanted(manifest, files, ports)):
+        slot = allocator.slot(VIRTIO, index, want.id, want.key)
         line = Interrupt(slot.irq)
-        yield DevicePlan(wanted.id, wanted.kind, slot.base, slot.size, line, TRANSPORT, wanted.properties)
+        yield DevicePlan(want.id, want.kind, slot.base, slot.size, line, TRANSPORT, want.properties)
+
+
+def _wanted(manifest: Manifest, files: BootFiles, ports: tuple[str, ...]) -> Iterator[Wanted]:
+    return wanted(manifest, files, ports, BOARD.name, {fixed.kind for fixed in FIXED})
 
 
 def _fixed_by_manifest(manifest: Manifest) -> dict[str, tuple[str, Mapping[str, Json], Key]]:
@@ -206,135 +182,15 @@ def _fixed_by_manifest(manifest: Manifest) -> dict[str, tuple[str, Mapping[str, 
                 key=key,
                 remedy="remove one of them",
             )
-        found[device.kind] = (f"device.{name}", _given(device), key)
+        found[device.kind] = (f"device.{name}", given(device), key)
     return found
-
-
-def _given(device: Device) -> Mapping[str, Json]:
-    """Return what the manifest sets of a device; a kind's declaration lets no float in."""
-    return MappingProxyType({name: value for name, value in device.properties.items() if not isinstance(value, float)})
-
-
-@frozen
-class _Wanted:
-    """A device that is to get a virtio slot."""
-
-    id: str
-    kind: str
-    properties: Mapping[str, Json]
-    key: Key
-
-
-def _virtio(manifest: Manifest, files: BootFiles, ports: tuple[str, ...]) -> Iterator[_Wanted]:
-    images = dict(files.disks)
-    for name, disk in manifest.disk.items():
-        yield _Wanted(f"disk.{name}", "virtio-blk", MappingProxyType(_disk(disk, images.get(name))), ("disk", name))
-    for name, console in manifest.console.items():
-        if console.device == "virtio":
-            yield _Wanted(f"console.{name}", "virtio-console", EMPTY, ("console", name))
-    if ports:
-        named = tuple(f"vmrun.{port}" for port in ports)
-        yield _Wanted(AGENT, "virtio-console", MappingProxyType({"ports": named}), ("boot", "initrd"))
-    for name, device in manifest.device.items():
-        if device.kind in (fixed.kind for fixed in FIXED):
-            continue
-        if devices.load(device.kind).needs.transport != TRANSPORT:
-            raise PlanError(
-                f"riscv_virt has no place for a `{device.kind}`",
-                code="E131",
-                key=("device", name, "kind"),
-                remedy="remove it, or use a virtio device",
-            )
-        yield _Wanted(f"device.{name}", device.kind, _given(device), ("device", name))
-
-
-def _disk(disk: Disk, image: BootFile | None) -> dict[str, Json]:
-    properties: dict[str, Json] = {}
-    path = image.path if image is not None else disk.path
-    if path is not None:
-        properties["path"] = str(Path(path).absolute())
-        properties["mode"] = disk.mode
-    elif disk.size is not None:
-        properties["size"] = disk.size
-    if disk.serial is not None:
-        properties["serial"] = disk.serial
-    return properties
-
-
-# The command line.
-
-
-@frozen
-class _Console:
-    """A console of the manifest: the device that serves it, and its name in the kernel."""
-
-    device: str
-    tty: str
-    log: str | None
-
-
-def _consoles(manifest: Manifest) -> Iterator[_Console]:
-    """Yield the consoles, the main one, which is the manifest's first, first; the UART where it names none."""
-    uarts = hvcs = 0
-    for name, console in manifest.console.items():
-        if console.device == "serial":
-            if uarts:
-                raise PlanError(
-                    "two serial consoles, and riscv_virt has one UART",
-                    code="E108",
-                    key=("console", name),
-                    remedy='write device = "virtio"',
-                )
-            uarts += 1
-            yield _Console(UART_ID, "ttyS0", console.log)
-        else:
-            yield _Console(f"console.{name}", f"hvc{hvcs}", console.log)
-            hvcs += 1
-    if not manifest.console:
-        yield _Console(UART_ID, "ttyS0", None)
-
-
-def _cmdline(manifest: Manifest, consoles: tuple[_Console, ...]) -> Iterator[str]:
-    given = manifest.boot.cmdline
-
-    def says(name: str) -> bool:
-        return any(word == name or word.startswith(f"{name}=") for text in given for word in text.split())
-
-    # Until the console's driver is there, which may be a module, the firmware's console says what happens.
-    if not says("earlycon"):
-        yield "earlycon=sbi"
-    # The kernel makes the last one /dev/console.
-    if not says("console"):
-        yield from (f"console={console.tty}" for console in reversed(consoles))
-    yield from given
-
-
-def _run(
-    manifest: Manifest, files: BootFiles, consoles: tuple[_Console, ...], offer: Offer, command: tuple[str, ...] | None
-) -> RunPlan:
-    timeouts = manifest.run.timeouts
-    scale = getattr(timeouts.scale, offer.engine, 1)
-
-    def scaled(value: int | None) -> int | None:
-        return None if value is None else round(value * scale)
-
-    return RunPlan(
-        command=command if command is not None else manifest.run.command or (),
-        reports=files.reports,
-        console=consoles[0].device,
-        ready=manifest.run.ready,
-        boot_ns=scaled(timeouts.boot),
-        idle_ns=scaled(timeouts.idle),
-        total_ns=scaled(timeouts.total),
-        logs=tuple((c.device, str(Path(c.log).absolute())) for c in consoles if c.log is not None),
-    )
 
 
 # The devicetree.
 
 
 def _tree(
-    cpu: CpuPlan, ram: RamRegion, placed: tuple[DevicePlan, ...], cmdline: str, initrd: tuple[int, int] | None
+    cpu: RiscvCpus, ram: RamRegion, placed: tuple[DevicePlan, ...], cmdline: str, initrd: tuple[int, int] | None
 ) -> FdtNode:
     context = FdtContext(tuple(intc_label(hart) for hart in range(cpu.count)))
     nodes = [devices.load(device.kind).fdt(device, context) for device in placed]
@@ -367,43 +223,9 @@ def _kernel(files: BootFiles) -> tuple[Kernel, tuple[Blob, ...]]:
     file = files.kernel
     if file is None:
         base = RAM_BASE + FLAT_OFFSET
-        stand_in = Segment(base, 0, ASSUMED_KERNEL, ASSUMED_KERNEL)
-        return Kernel("image", "", (stand_in,), base), (Blob("kernel", base, ASSUMED_KERNEL, ASSUMED_KERNEL),)
-    with Source(file.path, key=("boot", "kernel")) as source:
-        kernel = detect(source, RAM_BASE)
-    blobs = tuple(
-        Blob(
-            f"kernel.{index}" if index else "kernel",
-            segment.gpa,
-            segment.size,
-            segment.reserve,
-            path=file.path,
-            offset=segment.offset,
-            sha256=file.sha256 or None,
-            origin=file.origin or None,
-        )
-        for index, segment in enumerate(kernel.segments)
-    )
-    return kernel, blobs
-
-
-def _initrd_size(manifest: Manifest, files: BootFiles) -> int:
-    if files.initrd is not None:
-        return files.initrd.size
-    return ASSUMED_INITRD if manifest.boot.initrd is not None else 0
-
-
-def _initrd_blob(files: BootFiles, gpa: int, size: int) -> Blob:
-    file = files.initrd
-    if file is None:
-        return Blob("initrd", gpa, size, size)
-    return Blob("initrd", gpa, size, size, path=file.path, sha256=file.sha256 or None, origin=file.origin or None)
-
-
-def _assumed(manifest: Manifest, files: BootFiles) -> Iterator[str]:
-    if files.kernel is None:
-        yield "kernel"
-    if files.initrd is None and manifest.boot.initrd is not None:
-        yield "initrd"
-    images = dict(files.disks)
-    yield from (f"disk.{name}" for name, disk in manifest.disk.items() if disk.url is not None and name not in images)
+        size = loading.ASSUMED_KERNEL
+        kernel = Kernel("image", "", (Segment(base, 0, size, size),), base)
+    else:
+        with Source(file.path, key=("boot", "kernel")) as source:
+            kernel = detect(source, RAM_BASE)
+    return kernel, loading.kernel_blobs(file, kernel.segments)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from vmrun.boot import elf, packed, riscv_image
+from vmrun.boot import bzimage, elf, packed, riscv_image, vmlinux
 from vmrun.boot.kernel import Kernel, Segment
 from vmrun.boot.source import Source
+from vmrun.boot.x86_kernel import X86Kernel
 from vmrun.errors import PlanError
 from vmrun.units import format_size
 
@@ -15,6 +16,7 @@ FLAT_OFFSET = 2 << 20
 _OTHER_KERNELS = (
     # offset, magic, what it is
     (0x202, b"HdrS", "an x86 bzImage"),  # Linux Documentation/arch/x86/boot.rst
+    (0x38, b"RSC\x05", "a riscv64 Image"),  # Documentation/arch/riscv/boot-image-header.rst
     (0x38, b"ARM\x64", "an arm64 Image"),  # Documentation/arch/arm64/booting.rst
     (0x38, b"LoongArch", "a loongarch kernel"),
     (0x24, b"\x18\x28\x6f\x01", "an arm zImage"),  # arch/arm/boot/compressed/head.S
@@ -36,6 +38,10 @@ _NO_KERNELS = (
     (0x438, b"\x53\xef", "an ext2/3/4 file system"),
     (0x1FE, b"\x55\xaa", "a disk or boot sector image"),
 )
+_FORMS = {
+    "riscv64": "name an Image, Image.gz, EFI zboot or ELF kernel, or a flat image such as u-boot.bin",
+    "x86_64": "name a bzImage (vmlinuz) or a vmlinux",
+}
 _TEXT = frozenset(range(0x20, 0x7F)) | {9, 10, 13, 0x1B}
 
 
@@ -51,45 +57,73 @@ def detect(source: Source, ram_base: int) -> Kernel:
         return riscv_image.place(source, ram_base)
     if head.startswith(elf.MAGIC):
         return elf.place(source, ram_base)
-    for offset, magic, what in _OTHER_KERNELS:
-        if head[offset : offset + len(magic)] == magic:
-            raise _foreign(source, what)
+    _refuse_others(source, head, "riscv64")
     if head[:2] == b"MZ" and len(head) < riscv_image.HEADER_SIZE:
         raise riscv_image.truncated(source, riscv_image.HEADER_SIZE)
     if head[:2] == b"MZ" and head[4:8] != b"zimg":
-        raise _foreign(source, "an EFI program of another kind than a riscv64 kernel")
+        raise _foreign(source, "an EFI program of another kind than a riscv64 kernel", "riscv64")
+    _refuse_no_kernel(source, head, "riscv64")
+    if packed.recognise(source):
+        raise _no_kernel(source, "riscv64", "holds a compressed kernel inside a compressed kernel")
+    return _flat(source, head, ram_base)
+
+
+def detect_x86(source: Source, protocol: str) -> X86Kernel:
+    """Return the x86_64 kernel in ``source`` with its place in RAM, entered by ``protocol``.
+
+    ``auto`` takes a file as it is: a bzImage unpacks itself, a vmlinux is entered in 64-bit mode. Raise PlanError: E110
+    no kernel, E112 another architecture, E119 a file that cannot be entered so, and what `bzimage` and `vmlinux` raise.
+    """
+    head = source.read(0, HEAD_SIZE)
+    found = "bzimage" if bzimage.is_bzimage(head) else "elf" if head.startswith(elf.MAGIC) else None
+    if found is None:
+        _refuse_others(source, head, "x86_64")
+        _refuse_no_kernel(source, head, "x86_64")
+        raise _no_kernel(source, "x86_64", "has neither a bzImage's header nor an ELF's")
+    if found == "bzimage" and protocol in ("auto", "bzimage"):
+        return bzimage.place(source)
+    if found == "elf" and protocol != "bzimage":
+        return vmlinux.place(source, "elf" if protocol == "auto" else protocol)
+    what = {"bzimage": "a bzImage, whose kernel is not unpacked", "elf": "a vmlinux"}[found]
+    raise PlanError(
+        f"{source.name}: {what}, and boot.protocol is `{protocol}`",
+        code="E119",
+        key=("boot", "protocol"),
+        remedy='write protocol = "auto", or name a kernel of that kind',
+    )
+
+
+def _refuse_others(source: Source, head: bytes, arch: str) -> None:
+    for offset, magic, what in _OTHER_KERNELS:
+        if head[offset : offset + len(magic)] == magic:
+            raise _foreign(source, what, arch)
+
+
+def _refuse_no_kernel(source: Source, head: bytes, arch: str) -> None:
     for offset, magic, what in _NO_KERNELS:
         if head[offset : offset + len(magic)] == magic:
-            raise _no_kernel(source, f"is {what}")
-    if packed.recognise(source):
-        raise _no_kernel(source, "holds a compressed kernel inside a compressed kernel")
-    return _flat(source, head, ram_base)
+            raise _no_kernel(source, arch, f"is {what}")
 
 
 def _flat(source: Source, head: bytes, ram_base: int) -> Kernel:
     # Unprivileged ISA 1.5: a parcel of all zeros or all ones is an illegal instruction, so no program starts with one.
     if head[:2] in (b"\0\0", b"\xff\xff") or len(head) < 4:
-        raise _no_kernel(source, "starts with no RISC-V instruction")
+        raise _no_kernel(source, "riscv64", "starts with no RISC-V instruction")
     if _TEXT.issuperset(head):
-        raise _no_kernel(source, "is a text file")
+        raise _no_kernel(source, "riscv64", "is a text file")
     gpa = ram_base + FLAT_OFFSET
     about = f"flat image, {format_size(source.size)}"
     return Kernel("flat", about, (Segment(gpa, 0, source.size, source.size),), entry=gpa)
 
 
-def _foreign(source: Source, what: str) -> PlanError:
+def _foreign(source: Source, what: str, arch: str) -> PlanError:
     return PlanError(
-        f"{source.name}: {what}, and the board runs riscv64",
+        f"{source.name}: {what}, and the board runs {arch}",
         code="E112",
         key=source.key,
-        remedy="name a riscv64 kernel, or a board of the kernel's architecture",
+        remedy=f"name a kernel for {arch}, or a board of the kernel's architecture",
     )
 
 
-def _no_kernel(source: Source, what: str) -> PlanError:
-    return PlanError(
-        f"{source.name}: {what}, and no riscv64 kernel",
-        code="E110",
-        key=source.key,
-        remedy="name an Image, Image.gz, EFI zboot or ELF kernel, or a flat image such as u-boot.bin",
-    )
+def _no_kernel(source: Source, arch: str, what: str) -> PlanError:
+    return PlanError(f"{source.name}: {what}, and no {arch} kernel", code="E110", key=source.key, remedy=_FORMS[arch])

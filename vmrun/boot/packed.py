@@ -1,6 +1,7 @@
-"""Kernels inside a compressed wrapper: gzip (Image.gz) and EFI zboot (vmlinuz.efi).
+"""Kernels inside a compressed wrapper: gzip (Image.gz), EFI zboot (vmlinuz.efi), or what `bzimage.payload` finds.
 
-Source: RFC 1952; Linux drivers/firmware/efi/libstub/zboot-header.S and include/linux/pe.h.
+Source: RFC 1952; Linux drivers/firmware/efi/libstub/zboot-header.S and include/linux/pe.h. gzip, xz and lzma are
+Python's own; zstd and lz4 are unpacked by the tools of these names.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ _ZBOOT = struct.Struct("<2s2x4sII8x32s")  # MZ, "zimg", payload offset, payload 
 MAX_UNPACKED = 1 << 30
 """No kernel unpacks to more bytes than this; an archive that does is a trap."""
 _CHUNK = 1 << 20
+_TOOLS = ("zstd", "lz4")
 
 
 @frozen
 class Packed:
-    """A compressed kernel: the payload ``[offset, offset + size)`` of the file, in ``method`` (gzip, xz, lzma)."""
+    """A compressed kernel: ``[offset, offset + size)`` of the file, in ``method`` (gzip, xz, lzma, zstd, lz4)."""
 
     method: str
     offset: int
@@ -83,7 +85,12 @@ def recognise(source: Source) -> Packed | None:
 
 
 def unpack(source: Source, packed: Packed, out: IO[bytes]) -> int:
-    """Write the unpacked kernel to ``out``; return its bytes. Raise PlanError E118 for a damaged or endless archive."""
+    """Write the unpacked kernel to ``out``; return its bytes.
+
+    Raise PlanError E118 for a damaged or endless archive, or where the tool that unpacks it is not installed.
+    """
+    if packed.method in _TOOLS:
+        return _unpack_by_tool(source, packed, out)
     import lzma
     import zlib
 
@@ -102,6 +109,47 @@ def unpack(source: Source, packed: Packed, out: IO[bytes]) -> int:
         if total > MAX_UNPACKED:
             raise _damaged(source, f"it unpacks to more than {format_size(MAX_UNPACKED)}")
         out.write(data)
+    return total
+
+
+def has_tool(method: str) -> bool:
+    """Return whether this host can unpack ``method``."""
+    import shutil
+
+    return method not in _TOOLS or shutil.which(method) is not None
+
+
+def _unpack_by_tool(source: Source, packed: Packed, out: IO[bytes]) -> int:
+    import subprocess
+    import tempfile
+
+    with tempfile.TemporaryFile() as payload:
+        for at in range(packed.offset, packed.offset + packed.size, _CHUNK):
+            payload.write(source.read(at, min(_CHUNK, packed.offset + packed.size - at)))
+        payload.seek(0)
+        try:
+            tool = subprocess.Popen(
+                [packed.method, "-dc"], stdin=payload, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        except FileNotFoundError:
+            raise PlanError(
+                f"{source.name}: the kernel inside is packed by {packed.method}, which this host lacks",
+                code="E118",
+                key=source.key,
+                remedy=f"install {packed.method}",
+            ) from None
+        total = 0
+        with tool:
+            assert tool.stdout is not None
+            while total <= MAX_UNPACKED and (data := tool.stdout.read(_CHUNK)):
+                total += len(data)
+                out.write(data)
+            if total > MAX_UNPACKED:
+                tool.kill()
+    if total > MAX_UNPACKED:
+        raise _damaged(source, f"it unpacks to more than {format_size(MAX_UNPACKED)}")
+    if tool.returncode or not total:
+        raise _damaged(source, f"{packed.method} refuses it")
     return total
 
 

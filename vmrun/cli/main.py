@@ -29,6 +29,7 @@ VERBS = {
     "init": "write a first manifest",
     "schema": "print the JSON Schema of manifests",
     "explain": "explain a diagnostic by its code, or list them all",
+    "doctor": "show what this host can run, and what to do where it cannot",
     "boards": "list the boards that a manifest can name",
     "devices": "list the kinds of devices that a manifest can name",
 }

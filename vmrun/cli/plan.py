@@ -1,4 +1,4 @@
-"""``vmrun plan M``: the concrete machine, as text, JSON, devicetree or tree, or what differs from another one."""
+"""``vmrun plan M``: the concrete machine, in one of its forms, or what differs from another one."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     form.add_argument("--json", action="store_true", help="the plan to save: `vmrun up m.plan.json` runs it by itself")
     form.add_argument("--dts", action="store_true", help="the devicetree as source")
     form.add_argument("--dtb", metavar="F", help="write the devicetree blob to the file F, or to stdout for -")
+    form.add_argument("--acpi", metavar="DIR", help="write the ACPI tables to files in the folder DIR")
     form.add_argument("--tree", action="store_true", help="the machine as a tree")
     form.add_argument("--diff", metavar="OTHER", help="what differs in another manifest or saved plan; 1 if anything")
     parser.add_argument("--no-artifacts", action="store_true", help="look for no kernel, initrd or disk")
@@ -40,6 +41,8 @@ def run(args: Namespace) -> int:
         sys.stdout.write(view.dts(plan))
     elif args.dtb is not None:
         _write_dtb(view.dtb(plan), args.dtb)
+    elif args.acpi is not None:
+        _write_acpi(view.acpi_files(plan), args.acpi)
     elif args.tree:
         sys.stdout.write(view.tree(plan))
     elif args.diff is not None:
@@ -66,7 +69,25 @@ def _plan(args: Namespace, path: str) -> MachinePlan:
         artifacts=not args.no_artifacts,
         offline=args.offline,
         locked=args.locked,
+        anywhere=True,
     )
+
+
+def _write_acpi(files: tuple[tuple[str, bytes], ...], folder: str) -> None:
+    from pathlib import Path
+
+    path = folder
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, data in files:
+            path = str(Path(folder) / name)
+            Path(path).write_bytes(data)
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+
+
+def _cannot_write(path: str, error: OSError) -> HostError:
+    return HostError(f"cannot write {path}: {error.strerror}", code="E520", remedy="name a place that you can write to")
 
 
 def _write_dtb(data: bytes, path: str) -> None:
@@ -78,6 +99,4 @@ def _write_dtb(data: bytes, path: str) -> None:
         with open(path, "wb") as file:
             file.write(data)
     except OSError as error:
-        raise HostError(
-            f"cannot write {path}: {error.strerror}", code="E520", remedy="name a file in a folder that you can write"
-        ) from None
+        raise _cannot_write(path, error) from None

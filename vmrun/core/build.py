@@ -7,29 +7,27 @@ from __future__ import annotations
 
 import os
 import re
+import sysconfig
 from pathlib import Path
 
 from cffi import FFI
 
 ROOT = Path(__file__).resolve().parents[2]
-_FOLDERS = ("vmrun/core", "vmrun/devices/core", "vmrun/rv64/core")
+_ARCH = sysconfig.get_platform().rpartition("-")[2]
+"""The host architecture that is built for; _PYTHON_HOST_PLATFORM sets it where that is another machine."""
+_KVM = ("vmrun/kvm/core", f"vmrun/kvm/core/{_ARCH}")
+_FOLDERS = ("vmrun/core", "vmrun/devices/core", "vmrun/rv64/core", *(_KVM if (ROOT / _KVM[1]).is_dir() else ()))
 _DROPPED = re.compile(r"^\s*#\s*(include\b.*|ifndef\b.*|endif\b.*|define\s+\w+\s*(/\*.*)?)$")
 _FLAGS = [
-    "-std=gnu11",
-    "-O2",
-    "-Wall",
-    "-Wextra",
-    "-fno-strict-aliasing",
-    "-ffp-contract=off",
-    "-fvisibility=hidden",
-    "-pthread",
+    *("-std=gnu11", "-O2", "-foptimize-sibling-calls", "-fno-strict-aliasing", "-ffp-contract=off"),
+    *("-Wall", "-Wextra", "-fvisibility=hidden", "-pthread"),
 ]
 
 
 def api_headers() -> list[Path]:
     """Return every header that Python reads, core first."""
     found = [h for folder in _FOLDERS for h in sorted((ROOT / folder).glob("*_api.h"))]
-    return sorted(found, key=lambda header: header.name != "core_api.h")
+    return sorted(found, key=lambda header: (header.name != "core_api.h", header.name))
 
 
 def declarations(header: Path) -> str:

@@ -22,6 +22,8 @@ typedef struct vmr_ram {
 void *vmr_gpa_ptr(const vmr_machine *machine, uint64_t gpa, uint64_t size);
 /* The RAM region that holds gpa, or NULL. Regions do not move or vanish once the machine has started. */
 const vmr_ram *vmr_ram_find(const vmr_machine *machine, uint64_t gpa);
+/* The RAM region number `index`, in order of adding; NULL past the end. */
+const vmr_ram *vmr_ram_at(const vmr_machine *machine, uint32_t index);
 
 /* ---- bus ------------------------------------------------------------------------------------------------------- */
 

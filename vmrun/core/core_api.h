@@ -55,6 +55,9 @@ int vmr_ram_load_fd(vmr_machine *machine, uint64_t gpa, int fd, uint64_t offset,
 /* Claim an MMIO window for Python: accesses leave vmr_vcpu_run with the id. Overlaps are refused (-EEXIST). */
 int vmr_bus_claim(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t id);
 
+/* An I/O port of x86 is bus address VMR_PIO | port. */
+#define VMR_PIO 0x8000000000000000
+
 /* What became of a bus access. */
 #define VMR_BUS_DONE 0   /* served in C */
 #define VMR_BUS_PYTHON 1 /* claimed by Python */

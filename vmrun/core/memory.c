@@ -15,6 +15,10 @@ const vmr_ram *vmr_ram_find(const vmr_machine *machine, uint64_t gpa) {
   return NULL;
 }
 
+const vmr_ram *vmr_ram_at(const vmr_machine *machine, uint32_t index) {
+  return index < machine->ram_count ? &machine->ram[index] : NULL;
+}
+
 void *vmr_gpa_ptr(const vmr_machine *machine, uint64_t gpa, uint64_t size) {
   const vmr_ram *ram = vmr_ram_find(machine, gpa);
   if (!ram || size > ram->size - (gpa - ram->gpa)) return NULL;

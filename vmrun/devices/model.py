@@ -1,7 +1,7 @@
 """What a device says about itself, and what it is handed when it becomes real.
 
 A device is one file of this package that ends in ``DEVICE = DeviceType(...)``: its needs, properties and registers,
-its devicetree node and how it attaches to a live machine. The board places it; nobody else knows it.
+its devicetree node, its AML and how it attaches to a live machine. The board places it; nobody else knows it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from vmrun.tables.fdt import Cells, Cells64, FdtNode, Value
 
 if TYPE_CHECKING:
     from vmrun.core.machine import CoreMachine
+    from vmrun.tables.aml import Node
+    from vmrun.tables.resources import Interrupt as AmlInterrupt
 
 __all__ = [
     "DeviceType",
@@ -32,6 +34,8 @@ __all__ = [
     "Props",
     "Quiet",
     "Wires",
+    "no_aml",
+    "no_nodes",
 ]
 
 Props = tuple[tuple[str, Value], ...]
@@ -42,13 +46,18 @@ Fds = tuple[int, int]
 
 @frozen
 class Needs:
-    """What a board must give. ``size`` and ``align`` of the window in bytes, ``trigger`` of its interrupt (``level``,
-    ``edge``) or None, and ``transport``: the kind whose window it uses, None where it has its own."""
+    """What a board must give.
+
+    ``size`` and ``align`` of the window in bytes (or I/O ports), ``trigger`` of its interrupt (``level``, ``edge``) or
+    None, and ``transport``: the kind whose window it uses, None where it has its own. ``space`` is ``pio`` for a device
+    that is known on I/O ports alone; a manifest's one lies at its properties ``iobase`` and ``iosize``.
+    """
 
     size: int
     align: int = 4096
     trigger: str | None = "level"
     transport: str | None = None
+    space: str = "mmio"
 
 
 @frozen
@@ -64,6 +73,16 @@ class Nodes:
 
     soc: tuple[FdtNode, ...]
     root: tuple[FdtNode, ...] = ()
+
+
+def no_nodes(device: DevicePlan, context: FdtContext) -> Nodes:
+    """Return nothing: no board with a devicetree has the device."""
+    return Nodes(())
+
+
+def no_aml(device: DevicePlan, number: int) -> tuple[Node, ...]:
+    """Return nothing: the device stands in no namespace."""
+    return ()
 
 
 def _no_power(kind: str, value: int) -> None:
@@ -117,8 +136,9 @@ class DeviceType:
     kind: str
     doc: str
     needs: Needs
-    fdt: Callable[[DevicePlan, FdtContext], Nodes]
     realize: Callable[[DevicePlan, CoreMachine, Wires], Live]
+    fdt: Callable[[DevicePlan, FdtContext], Nodes] = no_nodes
+    aml: Callable[[DevicePlan, int], tuple[Node, ...]] = no_aml
     compatible: tuple[str, ...] = ()
     properties: Mapping[str, Property] = MappingProxyType({})
     registers: RegisterMap | None = None
@@ -137,6 +157,14 @@ def reg(device: DevicePlan) -> tuple[str, Cells64]:
 def interrupts(device: DevicePlan) -> tuple[tuple[str, Cells], ...]:
     """Return the ``interrupts`` property under a controller with one cell, or nothing."""
     return (("interrupts", Cells(device.interrupt.number)),) if device.interrupt else ()
+
+
+def aml_interrupt(device: DevicePlan) -> tuple[AmlInterrupt, ...]:
+    """Return the descriptor of the device's interrupt as a global system interrupt, or nothing."""
+    from vmrun.tables.resources import Interrupt
+
+    line = device.interrupt
+    return (Interrupt(line.number, edge=line.trigger == "edge"),) if line else ()
 
 
 def label_of(device: DevicePlan) -> str:

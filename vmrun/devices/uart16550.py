@@ -1,6 +1,7 @@
 """NS16550A UART, served by C.
 
-Spec: Texas Instruments PC16550D data sheet (SNLS378), sections 8.0 to 8.8. Devicetree: serial/8250.yaml.
+Spec: Texas Instruments PC16550D data sheet (SNLS378), sections 8.0 to 8.8.
+Devicetree: serial/8250.yaml. ACPI: PNP0501, 16550A-compatible COM port (Linux drivers/tty/serial/8250/8250_pnp.c).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from vmrun.tables.fdt import Cells, FdtNode, Strings
 
 if TYPE_CHECKING:
     from vmrun.core.machine import CoreMachine
+    from vmrun.tables.aml import Node
 
 CLOCK_HZ = 3_686_400
 """The input clock that the tree states; no line has this speed, but a driver divides it."""
@@ -72,6 +74,17 @@ def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
     return Nodes((FdtNode(f"serial@{device.base:x}", props),))
 
 
+def aml(device: DevicePlan, number: int) -> tuple[Node, ...]:
+    """Return the port as ``COM1`` and so on, where it stands on I/O ports: PNP0501 says nothing of a port in memory."""
+    from vmrun.tables import acpi_nodes
+    from vmrun.tables.resources import IoPorts, Irq
+
+    if device.space != "pio":
+        return ()
+    line = (Irq(device.interrupt.number),) if device.interrupt else ()
+    return (acpi_nodes.device(f"COM{number + 1}", "PNP0501", uid=number, crs=(IoPorts(device.base, 8), *line)),)
+
+
 class Uart:
     """A live UART."""
 
@@ -89,7 +102,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Uart:
 
     in_fd, out_fd = wires.stream(device.id)
     uart = ffi.new("vmr_uart16550 **")
-    code = lib.vmr_uart16550_new(machine.handle, device.base, device.size, irq_of(device), in_fd, out_fd, uart)
+    code = lib.vmr_uart16550_new(machine.handle, device.bus_base, device.size, irq_of(device), in_fd, out_fd, uart)
     machine.check(code, device.id)
     return Uart(uart[0])
 
@@ -101,5 +114,6 @@ DEVICE = DeviceType(
     needs=Needs(size=0x100, align=0x100),
     registers=REGISTERS,
     fdt=fdt,
+    aml=aml,
     realize=realize,
 )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmrun.devices.model import DeviceType, Needs, Wires, irq_of
-from vmrun.devices.virtio_mmio import REGISTERS, fdt
+from vmrun.devices.virtio_mmio import REGISTERS, aml, fdt
 from vmrun.errors import HostError
 from vmrun.plan.model import DevicePlan
 
@@ -152,5 +152,6 @@ DEVICE = DeviceType(
     needs=Needs(size=0x200, transport="virtio-mmio"),
     registers=REGISTERS,
     fdt=fdt,
+    aml=aml,
     realize=realize,
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vmrun.devices.model import DeviceType, Needs, Wires, irq_of
-from vmrun.devices.virtio_mmio import REGISTERS, fdt
+from vmrun.devices.virtio_mmio import REGISTERS, aml, fdt
 from vmrun.plan.model import DevicePlan
 
 if TYPE_CHECKING:
@@ -82,5 +82,6 @@ DEVICE = DeviceType(
     needs=Needs(size=0x200, transport="virtio-mmio"),
     registers=REGISTERS,
     fdt=fdt,
+    aml=aml,
     realize=realize,
 )

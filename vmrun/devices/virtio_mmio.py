@@ -1,6 +1,7 @@
 """virtio over MMIO, version 2: the window of registers that every virtio device of this transport has. Served by C.
 
 Spec: Virtual I/O Device (VIRTIO) 1.2, section 4.2.2 (MMIO Device Register Layout). Devicetree: virtio/mmio.yaml.
+ACPI: LNRO0005 (Linux drivers/virtio/virtio_mmio.c).
 A device on it gives its id, features, queues and configuration; the node and the registers are the transport's.
 """
 
@@ -8,13 +9,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmrun.devices.model import DeviceType, FdtContext, Live, Needs, Nodes, Props, Quiet, Wires, interrupts, reg
+from vmrun.devices.model import (
+    DeviceType,
+    FdtContext,
+    Live,
+    Needs,
+    Nodes,
+    Props,
+    Quiet,
+    Wires,
+    aml_interrupt,
+    interrupts,
+    reg,
+)
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
 from vmrun.plan.model import DevicePlan
 from vmrun.tables.fdt import FdtNode, Strings
 
 if TYPE_CHECKING:
     from vmrun.core.machine import CoreMachine
+    from vmrun.tables.aml import Node
 
 _INTERRUPTS = (Bits("VRING", 0), Bits("CONFIG", 1))
 _STATUS = (
@@ -69,6 +83,15 @@ def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
     return Nodes((FdtNode(f"virtio_mmio@{device.base:x}", props),))
 
 
+def aml(device: DevicePlan, number: int) -> tuple[Node, ...]:
+    """Return the node of a device on this transport. Its DMA is coherent."""
+    from vmrun.tables import acpi_nodes
+    from vmrun.tables.resources import Descriptor, Memory32Fixed
+
+    crs: tuple[Descriptor, ...] = (Memory32Fixed(device.base, device.size), *aml_interrupt(device))
+    return (acpi_nodes.device(f"VR{number:02X}", "LNRO0005", uid=number, cca=True, crs=crs),)
+
+
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Live:
     """Attach a window without a device: DEVICE_ID 0, which drivers pass by (4.2.3.1.1)."""
     machine.claim(device.base, device.size, EmptySlot(machine))
@@ -98,5 +121,6 @@ DEVICE = DeviceType(
     needs=Needs(size=0x1000),
     registers=REGISTERS,
     fdt=fdt,
+    aml=aml,
     realize=realize,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vmrun.devices.model import DeviceType, Live, Needs, Quiet, Wires, irq_of
-from vmrun.devices.virtio_mmio import REGISTERS, fdt
+from vmrun.devices.virtio_mmio import REGISTERS, aml, fdt
 from vmrun.plan.model import DevicePlan
 
 if TYPE_CHECKING:
@@ -28,5 +28,6 @@ DEVICE = DeviceType(
     needs=Needs(size=0x200, transport="virtio-mmio"),
     registers=REGISTERS,
     fdt=fdt,
+    aml=aml,
     realize=realize,
 )

@@ -17,13 +17,17 @@ class Range:
 
 @frozen
 class SlotRow:
-    """``count`` windows of ``size`` bytes, ``step`` bytes apart from ``base`` on, interrupts from ``irq`` on."""
+    """``count`` windows of ``size`` bytes, ``step`` bytes apart from ``base`` on, interrupts from ``irq`` on.
+
+    Interrupts that others have, ``skip``, are left out of the run.
+    """
 
     base: int
     step: int
     size: int
     count: int
     irq: int
+    skip: tuple[int, ...] = ()
 
 
 @frozen
@@ -68,7 +72,8 @@ class Allocator:
                 key=key,
                 remedy="remove a device",
             )
-        slot = Slot(row.base + index * row.step, row.size, row.irq + index)
+        lines = [line for line in range(row.irq, row.irq + row.count + len(row.skip)) if line not in row.skip]
+        slot = Slot(row.base + index * row.step, row.size, lines[index])
         owner = Owner(name, slot.base, slot.size, key)
         self.claim(owner)
         self.interrupt(slot.irq, owner)

@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 from vmrun.errors import Key, Owner, PlanError
 from vmrun.frozen import frozen
 from vmrun.plan.collisions import no_such_line, overlap, shared_line
-from vmrun.plan.model import Blob, DevicePlan, MachinePlan
+from vmrun.plan.model import Blob, DevicePlan, MachinePlan, X86Cpus
+from vmrun.plan.topology import Topology
 from vmrun.units import format_size
 
 PAGE = 4096
 ADDRESS_BITS = 56
 """Physical addresses of RV64 (Privileged ISA 4.4.1, Sv39); no board goes beyond."""
+PORT_BITS = 16
+"""I/O ports of x86 (Intel SDM 1, section 19.3)."""
 FDT_ALIGN = 8
 
 
@@ -59,7 +62,8 @@ def _key(id: str) -> Key:
 
 
 def _device_owner(device: DevicePlan) -> Owner:
-    return Owner(device.id, device.base, device.size, _key(device.id) or None)
+    name = device.id if device.space == "mmio" else f"{device.id} ports"
+    return Owner(name, device.base, device.size, _key(device.id) or None)
 
 
 def _ram_owners(plan: MachinePlan) -> list[Owner]:
@@ -87,6 +91,21 @@ def _cpu_count(plan: MachinePlan, limits: Limits) -> Iterator[PlanError]:
             code="E106",
             key=("cpu", "count"),
             remedy=f"set cpu.count to at most {limits.vcpus}",
+        )
+
+
+def _counts(shape: Topology) -> tuple[int, int, int]:
+    return shape.sockets, shape.cores, shape.threads
+
+
+def _topology(plan: MachinePlan, limits: Limits) -> Iterator[PlanError]:
+    cpu = plan.cpu
+    if isinstance(cpu, X86Cpus) and (min(_counts(cpu.topology)) < 1 or cpu.topology.count != cpu.count):
+        sockets, cores, threads = _counts(cpu.topology)
+        yield PlanError(
+            f"{sockets} sockets x {cores} cores x {threads} threads are not {cpu.count} CPUs",
+            code="E106",
+            key=("cpu", "count"),
         )
 
 
@@ -120,15 +139,18 @@ def _device_ids(plan: MachinePlan, limits: Limits) -> Iterator[PlanError]:
 
 
 def _device_ranges(plan: MachinePlan, limits: Limits) -> Iterator[PlanError]:
-    for owner in map(_device_owner, plan.devices):
-        if owner.size <= 0 or owner.base < 0 or owner.base + owner.size > 1 << ADDRESS_BITS:
+    for device in plan.devices:
+        owner, is_port = _device_owner(device), device.space == "pio"
+        end = 1 << (PORT_BITS if is_port else ADDRESS_BITS)
+        if owner.size <= 0 or owner.base < 0 or owner.base + owner.size > end:
             yield PlanError(f"{owner} is no window of an address space", code="E104", key=owner.key, owners=(owner,))
-        elif owner.base % min(PAGE, owner.size & -owner.size):
+        elif not is_port and owner.base % min(PAGE, owner.size & -owner.size):
             yield PlanError(f"{owner} is not aligned to its size", code="E102", key=owner.key, owners=(owner,))
 
 
 def _windows_disjoint(plan: MachinePlan, limits: Limits) -> Iterator[PlanError]:
-    return _collisions([*_ram_owners(plan), *map(_device_owner, plan.devices)])
+    yield from _collisions([*_ram_owners(plan), *(_device_owner(d) for d in plan.devices if d.space == "mmio")])
+    yield from _collisions([_device_owner(d) for d in plan.devices if d.space == "pio"])
 
 
 def _irqs(plan: MachinePlan, limits: Limits) -> Iterator[PlanError]:
@@ -183,7 +205,7 @@ def _fdt(plan: MachinePlan, limits: Limits) -> Iterator[PlanError]:
 
 def _entry(plan: MachinePlan, limits: Limits) -> Iterator[PlanError]:
     pc = plan.entry.pc
-    if pc % 2 or not any(b.gpa <= pc < b.gpa + b.size for b in plan.blobs):
+    if (pc % 2 and plan.cpu.arch == "riscv64") or not any(b.gpa <= pc < b.gpa + b.size for b in plan.blobs):
         yield PlanError(f"the entry {pc:#x} lies in no blob that is loaded", code="E105")
 
 
@@ -205,6 +227,7 @@ def _cmdline(plan: MachinePlan, limits: Limits) -> Iterator[PlanError]:
 
 CHECKS: tuple[Check, ...] = (
     ("cpu-count", _cpu_count, ()),
+    ("cpu-topology", _topology, ()),
     ("ram-ranges", _ram_ranges, ()),
     ("device-ids", _device_ids, ()),
     ("device-ranges", _device_ranges, ()),

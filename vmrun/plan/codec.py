@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vmrun.errors import PlanError
+from vmrun.frozen import as_dict
 from vmrun.plan.model import (
     PLAN_FORMAT,
     Blob,
@@ -24,8 +25,11 @@ from vmrun.plan.model import (
     Json,
     MachinePlan,
     RamRegion,
+    RiscvCpus,
     RunPlan,
+    X86Cpus,
 )
+from vmrun.plan.topology import Topology
 
 if TYPE_CHECKING:
     from vmrun.tables.fdt import FdtNode, Value
@@ -44,21 +48,14 @@ def to_json(plan: MachinePlan) -> str:
 
 def to_data(plan: MachinePlan, *, trees: bool = True) -> dict[str, Any]:
     """Return ``plan`` as what JSON can hold, in the saved form's order; without ``trees`` devicetrees are base64."""
-    cpu, run = plan.cpu, plan.run
+    run = plan.run
     return {
         "format": plan.format,
         "name": plan.name,
         "board": plan.board,
         "engine": plan.engine,
         "why": plan.why,
-        "cpu": {
-            "arch": cpu.arch,
-            "count": cpu.count,
-            "extensions": list(cpu.extensions),
-            "isa": cpu.isa,
-            "mmu": cpu.mmu,
-            "timebase_hz": cpu.timebase_hz,
-        },
+        "cpu": _cpu_data(plan.cpu),
         "ram": [{"base": hex(r.base), "size": hex(r.size)} for r in plan.ram],
         "devices": [_device_data(d) for d in plan.devices],
         "blobs": [_blob_data(b, trees) for b in plan.blobs],
@@ -78,8 +75,18 @@ def to_data(plan: MachinePlan, *, trees: bool = True) -> dict[str, Any]:
     }
 
 
+def _cpu_data(cpu: CpuPlan) -> dict[str, Any]:
+    facts = as_dict(cpu)
+    if isinstance(cpu, X86Cpus):
+        shape = facts.pop("topology")
+        facts |= {"sockets": shape.sockets, "cores": shape.cores, "threads": shape.threads}
+    return {name: _plain(value) for name, value in facts.items()}
+
+
 def _device_data(device: DevicePlan) -> dict[str, Any]:
     data: dict[str, Any] = {"id": device.id, "kind": device.kind, "base": hex(device.base), "size": hex(device.size)}
+    if device.space != "mmio":
+        data["space"] = device.space
     if device.interrupt is not None:
         data["interrupt"] = {"number": device.interrupt.number, "trigger": device.interrupt.trigger}
     if device.transport is not None:
@@ -260,6 +267,15 @@ def _optional_number(value: Any, path: str) -> int | None:
     return None if value is None else _number(value, path)
 
 
+def _one_of(*choices: str) -> Callable[[Any, str], str]:
+    def choice(value: Any, path: str) -> str:
+        if value not in choices:
+            raise _wrong(path, f"is none of {', '.join(choices)}")
+        return str(value)
+
+    return choice
+
+
 def _list(read: Callable[[Any, str], _T]) -> Callable[[Any, str], tuple[_T, ...]]:
     def items(value: Any, path: str) -> tuple[_T, ...]:
         if not isinstance(value, list):
@@ -300,14 +316,25 @@ def _plan(t: _Table) -> MachinePlan:
 
 def _cpu(value: Any, path: str) -> CpuPlan:
     t = _Table(value, path)
-    cpu = CpuPlan(
-        arch=t.take("arch", _text),
-        count=t.take("count", _number),
-        extensions=t.take("extensions", _list(_text)),
-        isa=t.take("isa", _text),
-        mmu=t.take("mmu", _text),
-        timebase_hz=t.take("timebase_hz", _number),
-    )
+    arch, count = t.take("arch", _text), t.take("count", _number)
+    cpu: CpuPlan
+    if arch == "x86_64":
+        cpu = X86Cpus(
+            arch,
+            count,
+            model=t.take("model", _text),
+            features=t.take("features", _list(_text)),
+            topology=Topology(t.take("sockets", _number), t.take("cores", _number), t.take("threads", _number)),
+        )
+    else:
+        cpu = RiscvCpus(
+            arch,
+            count,
+            extensions=t.take("extensions", _list(_text)),
+            isa=t.take("isa", _text),
+            mmu=t.take("mmu", _text),
+            timebase_hz=t.take("timebase_hz", _number),
+        )
     t.end()
     return cpu
 
@@ -329,6 +356,7 @@ def _device(value: Any, path: str) -> DevicePlan:
         interrupt=t.take("interrupt", _interrupt, need=False),
         transport=t.take("transport", _optional_text, need=False),
         properties=t.take("properties", _properties, MappingProxyType({}), need=False),
+        space=t.take("space", _one_of("mmio", "pio"), "mmio", need=False),
     )
     t.end()
     return device
@@ -336,10 +364,8 @@ def _device(value: Any, path: str) -> DevicePlan:
 
 def _interrupt(value: Any, path: str) -> Interrupt:
     t = _Table(value, path)
-    interrupt = Interrupt(t.take("number", _number), t.take("trigger", _text))
+    interrupt = Interrupt(t.take("number", _number), t.take("trigger", _one_of("level", "edge")))
     t.end()
-    if interrupt.trigger not in ("level", "edge"):
-        raise _wrong(f"{path}.trigger", "is neither level nor edge")
     return interrupt
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from vmrun.frozen import frozen
+from vmrun.plan.topology import Topology
 
 PLAN_FORMAT = 1
 """Version of the saved form. A plan of another format is refused, with a word on which side is older."""
@@ -21,9 +22,13 @@ Json = None | bool | int | str | tuple["Json", ...] | Mapping[str, "Json"]
 EMPTY: Mapping[str, Json] = MappingProxyType({})
 
 
+PIO = 1 << 63
+"""On the machine's bus, the bit that makes an address an I/O port of x86: VMR_PIO of the C core."""
+
+
 @frozen
-class CpuPlan:
-    """vCPUs. ``extensions`` are ISA extension names in canonical order; ``mmu`` is the largest mode, as ``sv48``."""
+class RiscvCpus:
+    """Harts. ``extensions`` are ISA extension names in canonical order; ``mmu`` is the largest mode, as ``sv48``."""
 
     arch: str
     count: int
@@ -31,6 +36,25 @@ class CpuPlan:
     isa: str
     mmu: str
     timebase_hz: int
+
+
+@frozen
+class X86Cpus:
+    """vCPUs, ``count`` of them in ``topology``, whose APIC ids follow from their places in it.
+
+    ``model`` is ``host``, what the host's KVM gives; ``features`` (``+name``, ``-name``, as /proc/cpuinfo names them)
+    change it.
+    """
+
+    arch: str
+    count: int
+    model: str
+    features: tuple[str, ...]
+    topology: Topology
+
+
+CpuPlan = RiscvCpus | X86Cpus
+"""The CPUs of a machine; ``arch`` is the guest's architecture, as ``uname -m`` says it, ``count`` their number."""
 
 
 @frozen
@@ -51,7 +75,7 @@ class Interrupt:
 
 @frozen
 class DevicePlan:
-    """A device in its place.
+    """A device in its place: memory, or I/O ports where ``space`` is ``pio``.
 
     ``id`` is the manifest's table (``disk.root``) or the board's own name (``plic``). ``kind`` names the registry's
     file. ``transport`` is the kind of the bus it hangs on (``virtio-mmio``) or None for a device that owns its window.
@@ -65,6 +89,12 @@ class DevicePlan:
     interrupt: Interrupt | None = None
     transport: str | None = None
     properties: Mapping[str, Json] = EMPTY
+    space: str = "mmio"
+
+    @property
+    def bus_base(self) -> int:
+        """The first address of the window on the machine's bus."""
+        return self.base | PIO if self.space == "pio" else self.base
 
 
 @frozen
@@ -88,7 +118,11 @@ class Blob:
 
 @frozen
 class EntryPlan:
-    """Where the boot vCPU starts: ``pc``, and the argument registers that the boot protocol asks for, by name."""
+    """Where the boot vCPU starts: ``pc``, and the registers that the boot protocol asks for, by name.
+
+    On x86 ``cr0`` and ``efer`` say the mode, as in the processor: flat segments in protected and long mode, in which
+    ``gdt.base`` and ``gdt.limit`` are the table that they come from.
+    """
 
     pc: int
     registers: tuple[tuple[str, int], ...]

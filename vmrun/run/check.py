@@ -47,11 +47,12 @@ def _plan(loaded: LoadedManifest, kernel: KernelArtifact | None, initrd: BootFil
 
     manifest = loaded.manifest
     board = registry.load(manifest.machine.board)
-    offer = offer_for(manifest.machine.accel, board.arch)
+    offer = offer_for(manifest.machine.accel, board.arch, anywhere=True)
     image = None
     if kernel is not None:
         found = kernel.image
-        image = unpacked(BootFile(str(found.path), found.size, found.sha256, found.origin), Store())
+        file = BootFile(str(found.path), found.size, found.sha256, found.origin)
+        image = unpacked(file, Store(), manifest.boot.protocol)
     return board.plan(loaded, BootFiles(image, initrd), offer, ports=ports_of(loaded, How()))
 
 
@@ -98,20 +99,21 @@ def _told(error: ArtifactError, name: str) -> Iterator[Diagnostic]:
 
 def _drivers(manifest: Manifest, plan: MachinePlan, config: Path) -> Iterator[Diagnostic]:
     """Yield what the kernel's configuration lacks for the devices that the manifest names."""
-    from vmrun.boards.linux import DRIVERS, setting
+    from vmrun.boards.linux import DRIVERS, setting, symbols
 
     try:
         text = config.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return
+    blobs = [blob.name for blob in plan.blobs]
     for device in plan.devices:
         key = _named(manifest, device)
         if key is None:
             continue
-        for kind in (device.transport, device.kind):
-            driver = DRIVERS.get(kind or "")
-            for symbol in driver.symbols if driver else ():
-                finding = _driver(manifest, device, driver.module if driver else None, symbol, setting(text, symbol))
+        for kind in filter(None, (device.transport, device.kind)):
+            module = DRIVERS[kind].module if kind in DRIVERS else None
+            for symbol in symbols(kind, blobs):
+                finding = _driver(manifest, device, module, symbol, setting(text, symbol))
                 if finding is not None:
                     yield Diagnostic(*finding[:2], key, label=finding[2], help=finding[3], severity=finding[4])
 

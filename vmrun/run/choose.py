@@ -8,18 +8,21 @@ from vmrun.errors import HostError
 from vmrun.plan.model import MachinePlan
 from vmrun.run.engine import Engine
 
-_ENGINES = {"soft": "vmrun.rv64.engine"}
+_ENGINES = {"soft": "vmrun.rv64.engine", "kvm": "vmrun.kvm.engine"}
 """Engine name -> the module that has it, as ``ENGINE``."""
 
+_KVM_BOARDS = frozenset({"x86_64"})
+"""Architectures whose boards the KVM engine runs."""
+
 _NOT_YET = {
-    "kvm": "this release of vmrun has no KVM engine",
     "qemu": "this release of vmrun does not drive QEMU",
 }
 
 
 def reason(engine: str, guest_arch: str, host_arch: str) -> str:
     """Return one line on why ``engine`` runs a guest of one architecture on a host of another."""
-    return f"a {guest_arch} guest on {_article(host_arch)} {host_arch} host, vmrun's own {engine} engine"
+    guest, host = (f"{_article(arch)} {arch}" for arch in (guest_arch, host_arch))
+    return f"{guest} guest on {host} host, vmrun's own {engine} engine"
 
 
 def _article(word: str) -> str:
@@ -36,10 +39,24 @@ def choose(accel: str, guest_arch: str, host_arch: str) -> tuple[str, str]:
     if accel not in ("auto", *_ENGINES):
         names = ", ".join(("auto", *_ENGINES))
         raise HostError(f"accel = {accel!r} is no engine", code="E301", remedy=f"engines are {names}")
+    if accel == "kvm" or (accel == "auto" and guest_arch == host_arch and guest_arch in _KVM_BOARDS):
+        return _kvm(guest_arch, host_arch)
     if guest_arch != "riscv64":
         text = f"the soft engine runs riscv64 guests, not {guest_arch}"
         raise HostError(text, code="E302", remedy='write board = "riscv_virt"')
     return "soft", reason("soft", guest_arch, host_arch)
+
+
+def _kvm(guest_arch: str, host_arch: str) -> tuple[str, str]:
+    """Return the KVM engine where it can boot a Linux guest here. Raise HostError E302, or what the probe found."""
+    if guest_arch != host_arch:
+        remedy = 'write accel = "auto", or use a host of the guest\'s architecture'
+        raise HostError(f"KVM runs {host_arch} guests on this host, not {guest_arch}", code="E302", remedy=remedy)
+    from vmrun.kvm.outcome import require_linux
+    from vmrun.kvm.probe import look
+
+    require_linux(look())
+    return "kvm", reason("kvm", guest_arch, host_arch)
 
 
 def load(plan: MachinePlan) -> Engine:

@@ -68,6 +68,9 @@ class Machine(Protocol):
     def vcpu_states(self) -> Sequence[Mapping[str, int]]:
         """Return where each vCPU stands, registers by name (``pc`` among them); only once all have returned."""
 
+    def report(self) -> str:
+        """Return what a person needs after a fault, lines of text, or ""; only once all vCPUs have returned."""
+
     def counters(self) -> Mapping[str, int]:
         """Return the engine's counters, by name, summed over the vCPUs."""
 

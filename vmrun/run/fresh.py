@@ -13,6 +13,8 @@ from vmrun.run.plancache import LookedAt
 
 if TYPE_CHECKING:
     from vmrun.boards.board import Board
+    from vmrun.boot.packed import Packed
+    from vmrun.boot.source import Source
     from vmrun.images.sources import Progress
     from vmrun.images.store import Store
     from vmrun.plan.files import BootFile, BootFiles
@@ -23,8 +25,12 @@ RUN_PORTS = ("control", "stdin", "stdout", "stderr")
 """Ports of vmrun's init where a command's files are vmrun's own (`vmrun run`)."""
 UP_PORTS = ("control",)
 """Ports where the console carries the command's output and only its status comes apart (`vmrun up`)."""
-_OFFERS = {"soft": "vmrun.rv64.offer"}
+_OFFERS = {"soft": "vmrun.rv64.offer", "kvm": "vmrun.kvm.offer"}
 """Engine name -> the module whose ``offer(why)`` says what it has, without loading its C code."""
+KVM_ARCHES = ("x86_64",)
+"""Architectures of the guests whose boards need KVM."""
+KVM_VCPUS = 64
+"""The most vCPUs of a machine of the C core; a host's KVM may bound it further."""
 
 
 @frozen
@@ -41,6 +47,7 @@ class How:
     command: tuple[str, ...] | None = None
     progress: Progress | None = None
     phase: Callable[[str], None] = lambda name: None
+    anywhere: bool = False
 
 
 def plan_fresh(path: str, how: How) -> tuple[MachinePlan, LookedAt]:
@@ -63,7 +70,7 @@ def plan_loaded(loaded: LoadedManifest, how: How) -> tuple[MachinePlan, LookedAt
 
     manifest = loaded.manifest
     board = registry.load(manifest.machine.board)
-    offer = offer_for(how.accel or manifest.machine.accel, board.arch)
+    offer = offer_for(how.accel or manifest.machine.accel, board.arch, anywhere=how.anywhere)
     ports = ports_of(loaded, how)
     initrd = manifest.boot.initrd
     files = BootFiles(reports=initrd is not None and initrd.busybox)
@@ -82,12 +89,19 @@ def plan_loaded(loaded: LoadedManifest, how: How) -> tuple[MachinePlan, LookedAt
     return plan, looked_at
 
 
-def offer_for(accel: str, arch: str) -> Offer:
-    """Return what the engine that ``accel`` stands for offers a guest of ``arch``. Raise HostError as `choose`."""
+def offer_for(accel: str, arch: str, *, anywhere: bool = False) -> Offer:
+    """Return what the engine that ``accel`` stands for offers a guest of ``arch``. Raise HostError as `choose`.
+
+    With ``anywhere`` this host is not asked: what KVM gives is left open, as far as it depends on the host that will
+    run the plan.
+    """
     import platform
 
-    from vmrun.run.choose import choose
+    from vmrun.plan.offer import Offer
+    from vmrun.run.choose import choose, reason
 
+    if anywhere and accel in ("auto", "kvm") and arch in KVM_ARCHES:
+        return Offer("kvm", reason("kvm", arch, arch), arch, (), KVM_VCPUS, 0, "")
     engine, why = choose(accel, arch, platform.machine())
     offer: Offer = import_module(_OFFERS[engine]).offer(why)
     return offer
@@ -135,7 +149,7 @@ def _resolve(loaded: LoadedManifest, board: Board, ports: tuple[str, ...], how: 
     _check_disks(loaded)
     files = found.files
     if files.kernel is not None:
-        files = evolve(files, kernel=unpacked(files.kernel, store))
+        files = evolve(files, kernel=unpacked(files.kernel, store, loaded.manifest.boot.protocol))
     boot = [file.path for file in (found.files.kernel, files.kernel, files.initrd) if file is not None]
     resolved = sorted(str(record) for record in (store.root / "index" / "debian").glob("**/*.json"))
     contents = [*map(str, loaded.sources), str(lock_path(loaded)), *boot, *resolved]
@@ -152,13 +166,17 @@ def _check_disks(loaded: LoadedManifest) -> None:
         raise ManifestError(errors)
 
 
-def unpacked(kernel: BootFile, store: Store) -> BootFile:
-    """Return the kernel as it lies in RAM: a compressed one is unpacked into the store, once."""
+def unpacked(kernel: BootFile, store: Store, protocol: str) -> BootFile:
+    """Return the kernel as it lies in RAM: a compressed one is unpacked into the store, once.
+
+    So is the vmlinux in a bzImage, since a host unpacks it once and a guest would at each boot; unless ``protocol``
+    says otherwise, or nothing here can unpack it and ``protocol`` is ``auto``. Raise PlanError as `packed.unpack`.
+    """
     from vmrun.boot import packed
     from vmrun.boot.source import Source
 
     with Source(kernel.path, key=("boot", "kernel")) as source:
-        how = packed.recognise(source)
+        how = packed.recognise(source) or _payload(source, protocol)
         if how is None:
             return kernel
         name = f"unpacked/{kernel.sha256}"
@@ -169,3 +187,18 @@ def unpacked(kernel: BootFile, store: Store) -> BootFile:
             if kernel.sha256:
                 store.write_record(name, {"sha256": known.sha256, "size": known.size})
         return evolve(kernel, path=str(known.path), size=known.size, sha256=known.sha256)
+
+
+def _payload(source: Source, protocol: str) -> Packed | None:
+    """Return the vmlinux inside a bzImage, None where there is none or the image is to unpack itself."""
+    from vmrun.boot import bzimage, packed
+
+    if protocol == "bzimage" or not bzimage.is_bzimage(source.read(0, bzimage.HEADER_LIMIT)):
+        return None
+    try:
+        found = bzimage.payload(source)
+    except PlanError as error:
+        if protocol == "auto" and error.code == "E118":
+            return None
+        raise
+    return found if protocol != "auto" or packed.has_tool(found.method) else None

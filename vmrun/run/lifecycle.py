@@ -19,7 +19,7 @@ from vmrun.run.boot import Boot
 from vmrun.run.engine import Engine
 from vmrun.run.host import HostSide
 from vmrun.run.loop import Loop
-from vmrun.run.outcome import CODE_VMRUN, ENGINE_ERROR, REBOOT, SIGNAL, STOPPED, TIMEOUT, Event, Outcome, judge
+from vmrun.run.outcome import CODE_VMRUN, ENGINE_ERROR, FAULT, REBOOT, SIGNAL, STOPPED, TIMEOUT, Event, Outcome, judge
 from vmrun.run.phases import PhaseClock
 from vmrun.run.signals import KILLERS, Signals
 from vmrun.units import format_time_ns
@@ -115,6 +115,7 @@ class _Session:
             vcpus=self._boot.remains.vcpus,
             counters=self._boot.remains.counters,
             guest_errors=self._boot.remains.guest_errors,
+            report=self._boot.remains.report if verdict.reason == FAULT else "",
             tail=self._host.tail.bytes(),
             folder=None if self._folder is None else str(self._folder),
         )
@@ -134,6 +135,7 @@ class _Session:
         from vmrun.run import results
 
         try:
+            results.write_acpi(self._folder, self._plan)
             results.write_result(self._folder, self._plan, outcome, started)
         except OSError as error:
             self._observer.warn(f"no result.json: {error.filename or self._folder}: {error.strerror}")

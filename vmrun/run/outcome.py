@@ -73,6 +73,7 @@ class Outcome:
     """The result of one run.
 
     Times are nanoseconds, ``tail`` is the end of the console as the guest wrote it, ``folder`` has the results.
+    ``report`` is what the engine tells of a fault, lines of text, and empty otherwise.
     """
 
     reason: str
@@ -85,6 +86,7 @@ class Outcome:
     vcpus: tuple[Mapping[str, int], ...] = ()
     counters: Mapping[str, int] = MappingProxyType({})
     guest_errors: tuple[GuestFault, ...] = ()
+    report: str = ""
     tail: bytes = b""
     folder: str | None = None
 

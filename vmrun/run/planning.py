@@ -39,13 +39,14 @@ def plan_manifest(
     progress: Progress | None = None,
     phase: Callable[[str], None] = lambda name: None,
     cached: bool = True,
+    anywhere: bool = False,
 ) -> MachinePlan:
     """Return the plan of the manifest, or the saved plan, in the file ``path``.
 
     ``sets``, ``profile`` and ``accel`` override the manifest. ``artifacts`` False lets stand-ins take the place of
     kernel and initrd: nothing is looked for, and the plan cannot run. ``command`` runs in the guest with vmrun's own
     standard files in place of the manifest's command. ``phase`` is told what begins: ``check``, ``fetch``, ``plan``.
-    ``cached`` False makes the plan anew.
+    ``cached`` False makes the plan anew. ``anywhere`` plans for any host that has the engine, without asking this one.
     Raise ManifestError, ArtifactError, HostError or PlanError.
     """
     name = os.fspath(path)
@@ -56,14 +57,14 @@ def plan_manifest(
 
     key = None
     if artifacts and cached and not refresh:
-        key = plancache.key([str(Path(name).absolute()), list(sets), profile, accel, locked, command])
+        key = plancache.key([str(Path(name).absolute()), list(sets), profile, accel, locked, command, anywhere])
         plan = plancache.find(key)
         if plan is not None:
             return plan
     from vmrun.run.fresh import How, plan_fresh
 
     began_ns = time.time_ns()
-    how = How(tuple(sets), profile, accel, artifacts, offline, locked, refresh, command, progress, phase)
+    how = How(tuple(sets), profile, accel, artifacts, offline, locked, refresh, command, progress, phase, anywhere)
     plan, looked_at = plan_fresh(name, how)
     if key is not None:
         plancache.keep(key, plan, looked_at, began_ns)
@@ -85,8 +86,11 @@ def _saved(path: str, options: list[str], command: tuple[str, ...] | None) -> Ma
             code="E174",
             remedy="give it to the manifest, and save the plan again",
         )
+    from vmrun.engine.blobs import verify_digests
+
     plan = codec.load(path)
     check_plan(plan)
+    verify_digests(plan)
     if command is not None:
         raise PlanError(
             f"{path} is a saved plan, whose command is in its initrd",

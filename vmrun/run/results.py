@@ -1,8 +1,8 @@
-"""What a run leaves: ``.vmrun/runs/<id>/`` with console.log, result.json and machine.dtb.
+"""What a run leaves: ``.vmrun/runs/<id>/`` with console.log, result.json and machine.dtb or acpi/.
 
-result.json, version 1 (times in nanoseconds since the process started):
+result.json, version 2 (times in nanoseconds since the process started):
 
-    result      1, the version of this shape
+    result      2, the version of this shape (1 had no report)
     id          the run's name, as the folder's
     name        the machine's name
     started     when, UTC, ISO 8601
@@ -20,6 +20,7 @@ result.json, version 1 (times in nanoseconds since the process started):
     vcpus       where each vCPU stood: registers by name, numbers as hexadecimal text
     stats       the engine's counters, by name
     guest_errors    what the guest did wrong: device, what, count
+    report      what the engine tells of a fault, a line each: exit reason, registers, instruction; else empty
     tail        the end of the console, as text
 """
 
@@ -31,10 +32,11 @@ import time
 from pathlib import Path
 
 from vmrun import __version__
+from vmrun.errors import PlanError
 from vmrun.plan.model import MachinePlan
 from vmrun.run.outcome import Outcome
 
-RESULT_FORMAT = 1
+RESULT_FORMAT = 2
 _DTB_BLOBS = ("dtb", "fdt")
 
 
@@ -64,6 +66,19 @@ def write_dtb(folder: Path, plan: MachinePlan) -> None:
             return
 
 
+def write_acpi(folder: Path, plan: MachinePlan) -> None:
+    """Write the plan's ACPI tables to acpi/, if it has them. After the run: nothing of it may delay the guest."""
+    if plan.blob("rsdp") is None:
+        return
+    from vmrun.plan.view import acpi_files
+
+    with contextlib.suppress(PlanError):  # the guest has had them: what a saved plan says is nobody's business now
+        files = acpi_files(plan)
+        (folder / "acpi").mkdir(exist_ok=True)
+        for name, data in files:
+            (folder / "acpi" / name).write_bytes(data)
+
+
 def write_result(folder: Path, plan: MachinePlan, outcome: Outcome, started: float) -> None:
     """Write result.json at once: a reader finds all of it or nothing. ``started`` is a Unix time in seconds."""
     import json
@@ -88,6 +103,7 @@ def write_result(folder: Path, plan: MachinePlan, outcome: Outcome, started: flo
         "vcpus": [{name: hex(value) for name, value in state.items()} for state in outcome.vcpus],
         "stats": dict(outcome.counters),
         "guest_errors": [{"device": g.device, "what": g.what, "count": g.times} for g in outcome.guest_errors],
+        "report": outcome.report.splitlines(),
         "tail": outcome.tail.decode("utf-8", "replace"),
     }
     part = folder / "result.json.part"

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from vmrun.run.engine import Machine
-from vmrun.run.outcome import GuestFault
+from vmrun.run.outcome import FAULT, GuestFault
 from vmrun.run.vcpus import VcpuThreads
 
 
@@ -18,6 +18,7 @@ class Remains(NamedTuple):
     vcpus: tuple[Mapping[str, int], ...] = ()
     counters: Mapping[str, int] = MappingProxyType({})
     guest_errors: tuple[GuestFault, ...] = ()
+    report: str = ""
 
 
 class TakeDown:
@@ -47,10 +48,12 @@ class TakeDown:
         try:
             with self._machine:
                 self._vcpus.join()
+                event = self._vcpus.event
                 self.remains = Remains(
                     tuple(self._machine.vcpu_states()),
                     self._machine.counters(),
                     tuple(GuestFault(*error) for error in self._machine.guest_errors()),
+                    self._machine.report() if event is not None and event.reason == FAULT else "",
                 )
         except Exception as error:  # handed to the main thread
             self._failure = error

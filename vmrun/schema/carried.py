@@ -31,7 +31,6 @@ NOT_CARRIED = (
     Row(("memory", "shared"), "shared guest memory"),
     Row(("memory", "prealloc"), "preallocated guest memory"),
     Row(("memory", "numa"), "NUMA nodes"),
-    Row(("machine", "tables"), "ACPI tables", values=("acpi",), remedy='write tables = "fdt", or leave it out'),
     Row(("disk", "*", "format"), "qcow2 images", values=("qcow2",), remedy="convert it: qemu-img convert -O raw"),
 )
 

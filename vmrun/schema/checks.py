@@ -234,11 +234,6 @@ def _topology(view: View) -> Iterator[Problem]:
             "sockets x cores x threads is the count",
             marks=marks,
         )
-        return
-    for name in ("sockets", "threads"):
-        if (given[name] or 1) > 1:
-            # Boards describe one socket of single-threaded cores.
-            yield _not_carried(("cpu", name), f"more than one of `{name}` in [cpu]", "leave it out")
 
 
 def _cpu_max(view: View) -> Iterator[Problem]:

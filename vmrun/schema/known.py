@@ -51,12 +51,13 @@ class Known:
 
 
 EXAMPLE_KNOWN = Known(
-    boards=("riscv_virt",),
+    boards=("riscv_virt", "microvm"),
     kinds=MappingProxyType(
         {
             "goldfish-rtc": KindInfo("real-time clock"),
             "virtio-rng": KindInfo("entropy source"),
         }
     ),
+    accels=("soft", "kvm"),
 )
 """Names for tests of the schema alone; a command takes them from the registries."""

@@ -49,7 +49,9 @@ class Machine(Table):
 
     board: str = Field(description="The machine's kind, which fixes its memory map and interrupt numbers.")
     accel: Literal["auto", "kvm", "soft", "qemu"] = Field("auto", description="The engine that runs the guest.")
-    tables: Literal["auto", "fdt", "acpi"] = Field("auto", description="How the guest learns of its hardware.")
+    tables: Literal["auto", "fdt", "acpi", "mptable"] = Field(
+        "auto", description="How the guest learns of its hardware."
+    )
 
 
 class Cpu(Table):
@@ -110,6 +112,9 @@ class Boot(Table):
     """What the machine boots."""
 
     kernel: Artifact | None = Field(None, description="The kernel, or a flat image entered in its place.")
+    protocol: Literal["auto", "bzimage", "elf", "pvh"] = Field(
+        "auto", description="How an x86 kernel is entered: a bzImage as it is, or its vmlinux in 64-bit mode or by PVH."
+    )
     modules: tuple[ModuleName, ...] = Field(
         (), description="Kernel modules from the kernel's package, loaded in this order with what they need."
     )

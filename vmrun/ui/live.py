@@ -155,6 +155,8 @@ class LiveView:
             ("  after ", "dim"), (words.seconds(words.total_ns(outcome)).strip(), "bold"),
         )  # fmt: skip
         self._console.print(verdict, soft_wrap=True)
+        for line in words.report_lines(outcome):
+            self._console.print(Text(f" {line}"), soft_wrap=True)
         self._console.print(Padding(_timeline(outcome, max(20, self._console.width - 4)), (0, 2)))
         for line in words.guest_error_lines(outcome):
             self._console.print(Text.assemble(("   ! ", "yellow"), (words.clean(line), "dim")), soft_wrap=True)

@@ -8,7 +8,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from vmrun.plan.model import MachinePlan
+from vmrun.plan.model import MachinePlan, RiscvCpus
 from vmrun.ui import words
 from vmrun.units import format_size
 
@@ -43,7 +43,9 @@ def _cpus(plan: MachinePlan) -> RenderableType:
         text.append(f"▣ {index}  ", "bold green")
     if plan.cpu.count > 16:
         text.append(f"… {plan.cpu.count}  ", "bold green")
-    return text.append(words.clean(f"{plan.cpu.isa}  {plan.cpu.mmu}"), "dim")
+    cpu = plan.cpu
+    about = f"{cpu.isa}  {cpu.mmu}" if isinstance(cpu, RiscvCpus) else " ".join((cpu.model, *cpu.features))
+    return text.append(words.clean(about), "dim")
 
 
 class _Memory:

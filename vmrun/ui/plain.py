@@ -93,6 +93,8 @@ class PlainView:
         if not expected or not (self._brief or self._quiet):
             after = f" after {words.seconds(words.total_ns(outcome)).strip()}"
             self._line(words.clean(f"{outcome.detail}{after}"), "bad" if outcome.code else "good")
+        for line in words.report_lines(outcome):
+            self._line(line)
         if self._quiet:
             return
         if not self._brief:

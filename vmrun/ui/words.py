@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vmrun.plan.model import MachinePlan
-from vmrun.run.outcome import CODE_DEAD, CODE_TIMEOUT, CODE_VMRUN, Outcome
+from vmrun.run.outcome import CODE_DEAD, CODE_TIMEOUT, CODE_VMRUN, FAULT, Outcome
 from vmrun.units import format_size, format_time_ns
 
 FIRST_INSTRUCTION = "kernel"
@@ -48,6 +48,12 @@ def total_ns(outcome: Outcome) -> int:
 def guest_error_lines(outcome: Outcome) -> list[str]:
     """Return what the guest did wrong, one device and cause a line."""
     return [f"the guest did wrong: {g.device}: {g.what} ({g.times} times)" for g in outcome.guest_errors]
+
+
+def report_lines(outcome: Outcome) -> list[str]:
+    """Return what the engine tells of a fault beyond the verdict, line by line."""
+    lines = outcome.report.splitlines() if outcome.reason == FAULT else []
+    return [f"  {clean(line)}" for line in lines if line != outcome.detail]
 
 
 def died(outcome: Outcome) -> bool:

@@ -1,0 +1,78 @@
+"""What a manifest may ask of any board, checked against the one it names: CPUs, RAM, tables, a boot protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vmrun.boards.limits import limits_of
+from vmrun.errors import PlanError
+from vmrun.plan.offer import Offer
+from vmrun.units import format_size
+
+if TYPE_CHECKING:
+    from vmrun.schema.models import Manifest
+
+
+def cpu_count(manifest: Manifest, offer: Offer, what: str) -> int:
+    """Return how many CPUs (``what`` they are called) there are. Raise PlanError E106 where they are too many."""
+    count, board = manifest.cpu.count, manifest.machine.board
+    most = min(limits_of(board).vcpus, offer.max_vcpus)
+    if count > most:
+        raise PlanError(
+            f"{count} {what}, and {offer.engine} runs at most {most} on {board}",
+            code="E106",
+            key=("cpu", "count"),
+            remedy=f"set cpu.count to at most {most}",
+        )
+    return count
+
+
+def ram_size(manifest: Manifest, most: int) -> int:
+    """Return the size of RAM in bytes. Raise PlanError E109 where it is more than ``most``."""
+    size, board = manifest.memory.size, manifest.machine.board
+    if size > most:
+        raise PlanError(
+            f"{format_size(size)} of RAM, and {board} has room for {format_size(most)}",
+            code="E109",
+            key=("memory", "size"),
+            remedy="set a smaller memory.size",
+        )
+    return size
+
+
+def tables(manifest: Manifest, have: tuple[str, ...]) -> str:
+    """Return how the guest learns of its hardware; ``auto`` is the first that the board has. Raise PlanError E133."""
+    asked, board = manifest.machine.tables, manifest.machine.board
+    if asked == "auto":
+        return have[0]
+    if asked not in have:
+        raise PlanError(
+            f"{board} has no `{asked}` tables",
+            code="E133",
+            key=("machine", "tables"),
+            remedy=f"write {' or '.join(have)}, or leave it out",
+        )
+    return asked
+
+
+def no_topology(manifest: Manifest) -> None:
+    """Raise PlanError E134 for more than one socket, or thread of a core: the board describes one socket of cores."""
+    for name in ("sockets", "threads"):
+        if (getattr(manifest.cpu, name) or 1) > 1:
+            raise PlanError(
+                f"{manifest.machine.board} describes one socket of single-threaded cores",
+                code="E134",
+                key=("cpu", name),
+                remedy="leave it out",
+            )
+
+
+def no_protocol(manifest: Manifest) -> None:
+    """Raise PlanError E119 where a boot protocol of x86 is asked for."""
+    if manifest.boot.protocol != "auto":
+        raise PlanError(
+            f"{manifest.machine.board} boots by no protocol of x86, such as `{manifest.boot.protocol}`",
+            code="E119",
+            key=("boot", "protocol"),
+            remedy="leave it out",
+        )

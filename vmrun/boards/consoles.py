@@ -1,0 +1,89 @@
+"""A manifest's consoles, the kernel's names of them, and how the run is watched; the same on every board."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmrun.errors import PlanError
+from vmrun.frozen import frozen
+from vmrun.plan.files import BootFiles
+from vmrun.plan.model import RunPlan
+from vmrun.plan.offer import Offer
+
+if TYPE_CHECKING:
+    from vmrun.schema.models import Manifest
+
+UART_ID = "uart0"
+
+
+@frozen
+class Console:
+    """A console of the manifest: the device that serves it, and its name in the kernel."""
+
+    device: str
+    tty: str
+    log: str | None
+
+
+def consoles(manifest: Manifest, board: str) -> Iterator[Console]:
+    """Yield the consoles, the main one, which is the manifest's first, first; the UART where it names none."""
+    uarts = hvcs = 0
+    for name, console in manifest.console.items():
+        if console.device == "serial":
+            if uarts:
+                raise PlanError(
+                    f"two serial consoles, and {board} has one UART",
+                    code="E108",
+                    key=("console", name),
+                    remedy='write device = "virtio"',
+                )
+            uarts += 1
+            yield Console(UART_ID, "ttyS0", console.log)
+        else:
+            yield Console(f"console.{name}", f"hvc{hvcs}", console.log)
+            hvcs += 1
+    if not manifest.console:
+        yield Console(UART_ID, "ttyS0", None)
+
+
+def says(manifest: Manifest, name: str) -> bool:
+    """Return whether the manifest's own command line has the parameter ``name``."""
+    words = (word for text in manifest.boot.cmdline for word in text.split())
+    return any(word == name or word.startswith(f"{name}=") for word in words)
+
+
+def cmdline(manifest: Manifest, ttys: tuple[Console, ...], early: str | None) -> Iterator[str]:
+    """Yield the kernel's parameters: the early console, the consoles, then what the manifest says.
+
+    Until the console's driver is there, which may be a module, the ``early`` one (None: none) says what happens.
+    """
+    if early is not None and not says(manifest, "earlycon"):
+        yield f"earlycon={early}"
+    # The kernel makes the last one /dev/console.
+    if not says(manifest, "console"):
+        yield from (f"console={console.tty}" for console in reversed(ttys))
+    yield from manifest.boot.cmdline
+
+
+def run_plan(
+    manifest: Manifest, files: BootFiles, ttys: tuple[Console, ...], offer: Offer, command: tuple[str, ...] | None
+) -> RunPlan:
+    """Return how the run is watched; ``command`` takes the place of the manifest's."""
+    timeouts = manifest.run.timeouts
+    scale = getattr(timeouts.scale, offer.engine, 1)
+
+    def scaled(value: int | None) -> int | None:
+        return None if value is None else round(value * scale)
+
+    return RunPlan(
+        command=command if command is not None else manifest.run.command or (),
+        reports=files.reports,
+        console=ttys[0].device,
+        ready=manifest.run.ready,
+        boot_ns=scaled(timeouts.boot),
+        idle_ns=scaled(timeouts.idle),
+        total_ns=scaled(timeouts.total),
+        logs=tuple((c.device, str(Path(c.log).absolute())) for c in ttys if c.log is not None),
+    )

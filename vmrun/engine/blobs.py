@@ -1,0 +1,73 @@
+"""Puts the bytes of a plan's blobs into guest RAM, from the plan itself or from the files that it names."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from vmrun.core.machine import CoreMachine
+from vmrun.errors import HostError
+from vmrun.plan.model import Blob, MachinePlan
+
+
+def load_blob(core: CoreMachine, blob: Blob) -> None:
+    """Copy ``blob`` into RAM.
+
+    Raise HostError E311 where its file cannot be read, E312 where it is another than planned.
+    """
+    if blob.data is not None:
+        core.write_ram(blob.gpa, blob.data)
+        return
+    if blob.path is None:
+        raise HostError(f"the plan has no bytes for {blob.name}", code="E310", remedy="plan the manifest again")
+    try:
+        fd = os.open(blob.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _check_file(fd, blob)
+            core.load_fd(blob.gpa, fd, blob.offset, blob.size, blob.name)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise _unreadable(blob, error) from error
+
+
+def _check_file(fd: int, blob: Blob) -> None:
+    """Raise HostError E312 unless the open file is one that has all the planned bytes."""
+    found = os.fstat(fd)
+    again = "plan the manifest again"
+    if not stat.S_ISREG(found.st_mode):
+        raise HostError(f"{blob.name}: {blob.path} is no file", code="E312", remedy=again)
+    planned = blob.offset + blob.size
+    if found.st_size < planned:
+        short = f"{blob.name}: {blob.path} has {found.st_size} bytes, and {planned} were planned"
+        raise HostError(short, code="E312", remedy=again)
+
+
+def verify_digests(plan: MachinePlan) -> None:
+    """Raise HostError unless a saved plan's files are the ones it was made from: E311 unreadable, E312 others.
+
+    A plan made or looked up in this process needs no such look: its files were seen just now. A file of the store is
+    named by its digest, was verified when it came in, and is read-only.
+    """
+    for blob in plan.blobs:
+        if blob.path is None or blob.sha256 is None or _names_its_digest(blob.path, blob.sha256):
+            continue
+        import hashlib  # OpenSSL behind it costs 2 ms, and hardly any plan needs it
+
+        try:
+            with open(blob.path, "rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise _unreadable(blob, error) from error
+        if found != blob.sha256:
+            text = f"{blob.name}: {blob.path} has changed since it was planned"
+            raise HostError(text, code="E312", remedy="plan the manifest again")
+
+
+def _unreadable(blob: Blob, error: OSError) -> HostError:
+    text = f"{blob.name}: {blob.path}: {error.strerror}"
+    return HostError(text, code="E311", errno=error.errno, remedy="fetch and plan the manifest again")
+
+
+def _names_its_digest(path: str, sha256: str) -> bool:
+    return path.endswith(f"/vmrun/sha256/{sha256[:2]}/{sha256[2:]}")

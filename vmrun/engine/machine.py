@@ -1,0 +1,178 @@
+"""What every engine of the C core shares: a plan becomes RAM, vCPUs, devices and blobs, runs, and tells how it went."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from vmrun._core import ffi, lib
+from vmrun.core.machine import CoreMachine
+from vmrun.devices import registry
+from vmrun.devices.model import Live, Wires
+from vmrun.engine.blobs import load_blob
+from vmrun.errors import HostError
+from vmrun.frozen import frozen
+from vmrun.plan.model import DevicePlan, MachinePlan
+
+_SYSTEM_FAILURE = 1
+"""SBI System Reset: the reset reason that says that the guest failed (SBI 2.0, section 10.1)."""
+
+
+@frozen
+class VcpuExit:
+    """Why a vCPU came back for good."""
+
+    reason: str
+    value: int = 0
+    detail: str = ""
+
+
+class LiveMachine(ABC):
+    """A live machine. See ``vmrun.run.engine.Machine`` for what it promises; an engine adds its vCPUs."""
+
+    def __init__(self, plan: MachinePlan) -> None:
+        self._plan = plan
+        self._core = CoreMachine()
+        self._vcpus: list[Any] = []
+        self._devices: dict[str, Live] = {}
+        self._lock = threading.Lock()
+        self._power: VcpuExit | None = None
+
+    # ---- what an engine adds -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _add_vcpus(self) -> None:
+        """Make the vCPUs, and what must stand before the devices; RAM is there. Fill ``_vcpus``."""
+
+    @abstractmethod
+    def _enter(self) -> None:
+        """Put the boot vCPU at the plan's entry; devices and blobs are there."""
+
+    @abstractmethod
+    def _describe_fault(self, index: int) -> str:
+        """Return one line on why vCPU ``index`` cannot carry on."""
+
+    @abstractmethod
+    def vcpu_states(self) -> Sequence[Mapping[str, int]]:
+        """Return where each vCPU stands; only while none runs."""
+
+    @abstractmethod
+    def report(self) -> str:
+        """Return what a person needs after a fault, lines of text; only while no vCPU runs."""
+
+    @abstractmethod
+    def _vcpu_counters(self) -> Mapping[str, int]:
+        """Return the vCPUs' counters, summed."""
+
+    def _is_own(self, device: DevicePlan) -> bool:
+        """Return whether the engine itself is the device, as an interrupt controller in the kernel."""
+        return False
+
+    # ---- its making --------------------------------------------------------------------------------------------------
+
+    def load(self, wires: Mapping[tuple[str, str], tuple[int, int]]) -> Self:
+        """Make RAM, vCPUs and devices, and copy the blobs. Close it and raise HostError where the host refuses."""
+        try:
+            self._load(wires)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _load(self, wires: Mapping[tuple[str, str], tuple[int, int]]) -> None:
+        for region in self._plan.ram:
+            self._core.add_ram(region.base, region.size)
+        self._add_vcpus()
+        injected = Wires(streams=wires, power=self._on_power)
+        for device in self._plan.devices:
+            if not self._is_own(device):
+                self._devices[device.id] = registry.load(device.kind).realize(device, self._core, injected)
+        for blob in self._plan.blobs:
+            load_blob(self._core, blob)
+        self._enter()
+
+    # ---- its life ----------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hand the guest's last output to the host, then free everything; ``rw`` disks are flushed. Idempotent."""
+        if self._core.handle is not None:
+            self._core.drain()
+        self._core.close()
+
+    @property
+    def vcpu_count(self) -> int:
+        """How many vCPUs there are."""
+        return len(self._vcpus)
+
+    def start(self) -> None:
+        """Start the I/O thread."""
+        self._core.start()
+
+    def stop(self) -> None:
+        """Make every vCPU return."""
+        self._core.stop()
+
+    def run_vcpu(self, index: int) -> VcpuExit:
+        """Run vCPU ``index`` to its end. Raise HostError where the engine fails."""
+        left = ffi.new("vmr_exit *")
+        kind = self._core.run_vcpu(self._vcpus[index], left)
+        if kind == lib.VMR_EXIT_SYSTEM:
+            return _system_exit(int(left.code), int(left.data))
+        if kind == lib.VMR_EXIT_STOPPED:
+            with self._lock:
+                return self._power or VcpuExit("stopped")
+        return VcpuExit("fault", detail=self._describe_fault(index))
+
+    def _on_power(self, kind: str, value: int) -> None:
+        """Take what a device says of the power switch; the first word counts. Called on a vCPU's thread."""
+        with self._lock:
+            if self._power is None:
+                self._power = VcpuExit(kind, value)
+        self._core.stop()
+
+    # ---- what it tells -----------------------------------------------------------------------------------------------
+
+    def resize_console(self, columns: int, rows: int) -> None:
+        """Tell every console that can tell its guest."""
+        for device in self._devices.values():
+            resize = getattr(device, "resize", None)
+            if resize is not None:
+                resize(columns, rows)
+
+    def counters(self) -> Mapping[str, int]:
+        """Return the vCPUs' counters, summed, and those of the devices, as ``device.counter``."""
+        sums = dict(self._vcpu_counters())
+        for id, device in self._devices.items():
+            sums.update({f"{id}.{name}": value for name, value in device.counters().items()})
+        return sums
+
+    def guest_errors(self) -> Sequence[tuple[str, str, int]]:
+        """Return what the guest did wrong."""
+        return self._core.guest_errors()
+
+
+def check_runnable(plan: MachinePlan) -> None:
+    """Raise HostError E310 for a plan that was made without something it needs."""
+    if plan.assumed:
+        raise HostError(
+            f"this plan was made without {', '.join(plan.assumed)} and cannot run",
+            code="E310",
+            remedy="plan it again without --no-artifacts",
+        )
+
+
+def _system_exit(code: int, reason: int) -> VcpuExit:
+    if code != lib.VMR_SYSTEM_POWEROFF:
+        return VcpuExit("reboot", reason)
+    return VcpuExit("exit", reason) if reason == _SYSTEM_FAILURE else VcpuExit("poweroff", reason)

@@ -1,0 +1,108 @@
+"""A VM of KVM around a machine of the C core: what every architecture has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vmrun._core import ffi, lib
+from vmrun.core.machine import CoreMachine
+from vmrun.frozen import frozen
+from vmrun.kvm.host import Kvm, check
+
+COUNTERS = ("runs", "mmio", "pio", "python", "interrupted")
+
+
+@frozen
+class Route:
+    """Where a GSI leads: ``pin`` of the kernel's ``chip``, or, where ``message`` is given, an address and its data."""
+
+    gsi: int
+    chip: int = 0
+    pin: int = 0
+    message: tuple[int, int] | None = None
+
+
+class Vm:
+    """A VM with the machine's RAM. The machine owns it; every method raises HostError E325 where KVM refuses."""
+
+    def __init__(self, core: CoreMachine, kvm: Kvm, kind: int = 0) -> None:
+        """Make it; all RAM has been added. ``kind`` is KVM_CREATE_VM's argument."""
+        self.core = core
+        out = ffi.new("vmr_kvm **")
+        self.check(lib.vmr_kvm_new(core.handle, kvm.fd, kind, out), "VM")
+        self.handle: Any = out[0]
+
+    def check(self, code: int, what: str) -> None:
+        """Raise HostError if ``code`` is negative."""
+        check(self.core, code, what)
+
+    def new_vcpu(self, id: int) -> Any:
+        """Return a new vCPU (``vmr_vcpu *``) with the architecture's number ``id``."""
+        out = ffi.new("vmr_vcpu **")
+        self.check(lib.vmr_kvm_vcpu_new(self.handle, id, out), f"vCPU {id}")
+        return out[0]
+
+    def wire(self) -> None:
+        """Lead the machine's wired interrupts to the kernel's controller."""
+        self.check(lib.vmr_kvm_wire(self.handle), "interrupt controller")
+
+    def irqfd(self, eventfd: int, gsi: int, *, resample: int = -1, attach: bool = True) -> None:
+        """Raise ``gsi`` whenever ``eventfd`` is signalled; with ``resample``, as a level (see kvm_api.h)."""
+        self.check(lib.vmr_kvm_irqfd(self.handle, eventfd, gsi, resample, attach), f"interrupt {gsi}")
+
+    def ioeventfd(self, eventfd: int, gpa: int, size: int, match: int | None = None, *, attach: bool = True) -> None:
+        """Signal ``eventfd`` for writes of ``size`` bytes (0: any) to ``gpa``; with ``match`` for that value alone."""
+        value = ffi.NULL if match is None else ffi.new("uint64_t *", match)
+        self.check(lib.vmr_kvm_ioeventfd(self.handle, eventfd, gpa, size, value, attach), f"doorbell at {gpa:#x}")
+
+    def signal_msi(self, address: int, data: int) -> None:
+        """Deliver a message-signalled interrupt."""
+        self.check(lib.vmr_kvm_signal_msi(self.handle, address, data), "message-signalled interrupt")
+
+    def set_routes(self, routes: Sequence[Route]) -> None:
+        """Replace the table of where interrupts lead."""
+        rows = ffi.new("vmr_kvm_route[]", len(routes))
+        for row, route in zip(rows, routes, strict=True):
+            row.gsi, row.chip, row.pin = route.gsi, route.chip, route.pin
+            if route.message is not None:
+                row.msi, (row.address, row.data) = 1, route.message
+        self.check(lib.vmr_kvm_set_routes(self.handle, rows, len(routes)), "interrupt routes")
+
+    def mp_state(self, vcpu: Any) -> int:
+        """Return where ``vcpu`` is in its life: KVM_MP_STATE_*."""
+        out = ffi.new("uint32_t *")
+        self.check(lib.vmr_kvm_get_mp_state(vcpu, out), "vCPU")
+        return int(out[0])
+
+    def set_mp_state(self, vcpu: Any, state: int) -> None:
+        """Set KVM_MP_STATE_*."""
+        self.check(lib.vmr_kvm_set_mp_state(vcpu, state), "vCPU")
+
+
+@frozen
+class Fault:
+    """What KVM said when a vCPU fell over. ``code`` is VMR_KVM_*, 0 for a vCPU that is well; see kvm_api.h."""
+
+    code: int
+    exit_reason: int
+    suberror: int
+    data: tuple[int, ...]
+
+
+def fault(vcpu: Any) -> Fault:
+    """Return the fault of ``vcpu``, which is not running."""
+    out = ffi.new("vmr_kvm_fault *")
+    lib.vmr_kvm_get_fault(vcpu, out)
+    return Fault(int(out.code), int(out.exit_reason), int(out.suberror), tuple(out.data[0 : out.data_count]))
+
+
+def counters(vcpus: Sequence[Any]) -> Mapping[str, int]:
+    """Return the counters of ``vcpus``, summed. Any thread."""
+    sums = dict.fromkeys(COUNTERS, 0)
+    stats = ffi.new("vmr_kvm_stats *")
+    for vcpu in vcpus:
+        lib.vmr_kvm_get_stats(vcpu, stats)
+        for name in COUNTERS:
+            sums[name] += int(getattr(stats, name))
+    return sums

@@ -1,0 +1,106 @@
+"""A micro-guest that runs for a few milliseconds and finds out what this host's KVM does with kernel-mode code.
+
+A hardware-assisted KVM runs it at full speed. One that emulates it is slow, and stops at instructions that KVM's
+emulator lacks (Linux ``arch/x86/kvm/emulate.c``), though every x86-64 kernel needs them.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+
+from vmrun._core import ffi, lib
+from vmrun.core.machine import CoreMachine
+from vmrun.kvm import report
+from vmrun.kvm.host import Kvm
+from vmrun.kvm.outcome import MicroGuest, Try
+from vmrun.kvm.vm import fault
+from vmrun.kvm.x86 import cpuid
+from vmrun.kvm.x86.vm import X86Vm
+from vmrun.plan.model import EntryPlan
+
+CODE, AREA, STACK, TABLES = 0x1000, 0x2000, 0x5000, 0x8000
+RAM_SIZE = 64 << 10
+_CR0 = 0x80000013  # PG, ET, MP, PE
+_CR4 = 0x620  # OSXMMEXCPT, OSFXSR, PAE
+_CR4_OSXSAVE = 1 << 18
+_EFER = 0x500  # LMA, LME
+
+_HLT = b"\xf4"
+_LOOP = b"\xff\xc9\x75\xfc" + _HLT  # dec ecx; jnz; hlt
+_X87 = b"\xdb\xe3\xd9\xe8\xd9\xeb\xde\xc9\xdd\xd8" + _HLT  # fninit; fld1; fldpi; fmulp; fstp st(0)
+_XSAVE = b"\xb8\x03\x00\x00\x00\x31\xd2\x0f\xae\x27\x0f\xae\x2f" + _HLT  # mov eax, 3; xor edx, edx; xsave; xrstor [rdi]
+_CMPXCHG16B = b"\x48\x0f\xc7\x0f" + _HLT  # cmpxchg16b [rdi]
+
+TRIES = (
+    ("x87", _X87, None, "FPU set-up"),
+    ("xsave", _XSAVE, "xsave", "every task switch"),
+    ("cmpxchg16b", _CMPXCHG16B, "cx16", "the allocator (SLUB)"),
+)
+"""Name, code, the CPU feature that a guest must be shown for it, and what a Linux kernel needs it for."""
+
+_FIRST_COUNT = 1_000
+_MOST_COUNT = 1 << 24
+_LONG_ENOUGH_NS = 2_000_000
+_PATIENCE_S = 1.0
+
+
+def run(kvm: Kvm) -> MicroGuest:
+    """Return what the micro-guest found out. Raise HostError E325 where KVM refuses the VM itself."""
+    with CoreMachine() as core:
+        guest = _Guest(core, kvm)
+        watchdog = threading.Timer(_PATIENCE_S, core.stop)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            speed = guest.measure()
+            tries = tuple(guest.attempt(*one) for one in TRIES)
+        finally:
+            watchdog.cancel()
+            watchdog.join()
+    return MicroGuest(speed, tries)
+
+
+class _Guest:
+    def __init__(self, core: CoreMachine, kvm: Kvm) -> None:
+        self._core = core
+        core.add_ram(0, RAM_SIZE)
+        self.vm = X86Vm(core, kvm, irqchip=None)
+        self._vcpu = self.vm.add_vcpus(1)[0]
+        self._have = frozenset(cpuid.names(self.vm.cpuid))
+        self._exit = ffi.new("vmr_exit *")
+        pml4 = struct.pack("<Q", TABLES + 0x1000 | 3).ljust(4096, b"\0")
+        pdpt = struct.pack("<Q", TABLES + 0x2000 | 3).ljust(4096, b"\0")
+        core.write_ram(TABLES, pml4 + pdpt + struct.pack("<Q", 0x83))  # the first 2 MiB, one to one
+
+    def _run(self, code: bytes, cr4: int = _CR4, **registers: int) -> int:
+        self._core.write_ram(CODE, code)
+        given = {"cr0": _CR0, "cr3": TABLES, "cr4": cr4, "efer": _EFER, "rsp": STACK, **registers}
+        self.vm.enter(self._vcpu, EntryPlan(CODE, tuple(given.items())))
+        return self._core.run_vcpu(self._vcpu, self._exit)
+
+    def measure(self) -> int:
+        """Return how many instructions a second kernel-mode code executes, 0 where it executes none."""
+        self._run(_LOOP, rcx=1)
+        count = _FIRST_COUNT
+        while True:
+            since = time.perf_counter_ns()
+            if self._run(_LOOP, rcx=count) != lib.VMR_EXIT_HALT:
+                return 0
+            took = max(time.perf_counter_ns() - since, 1)
+            if took >= _LONG_ENOUGH_NS or count >= _MOST_COUNT:
+                return 2 * count * 1_000_000_000 // took
+            count *= 4
+
+    def attempt(self, name: str, code: bytes, feature: str | None, purpose: str) -> Try:
+        """Run ``code`` to its end, or to where KVM gives up."""
+        if feature is not None and feature not in self._have:
+            return Try(name, None, purpose, "KVM does not show it to guests")
+        self._core.write_ram(AREA, bytes(4096))
+        cr4 = _CR4 | (_CR4_OSXSAVE if feature == "xsave" else 0)
+        kind = self._run(code, cr4, rdi=AREA, rcx=0)
+        if kind == lib.VMR_EXIT_HALT:
+            return Try(name, True, purpose)
+        why = "it does not come back" if kind == lib.VMR_EXIT_STOPPED else report.cause(fault(self._vcpu))
+        return Try(name, False, purpose, why)

@@ -1,0 +1,111 @@
+"""An x86 machine on KVM: what the VM has in the kernel, and each vCPU made as firmware would leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vmrun._core import ffi, lib
+from vmrun.core.machine import CoreMachine
+from vmrun.kvm.host import Kvm
+from vmrun.kvm.vm import Vm
+from vmrun.kvm.x86 import cpuid, msrs, state
+from vmrun.plan.model import EntryPlan
+from vmrun.plan.topology import Topology
+
+IDENTITY_MAP = 0xFEFFC000
+"""One page, then three for the TSS: below the LAPIC and the BIOS, where no board has anything."""
+TSS = IDENTITY_MAP + 0x1000
+
+LINT_EXTINT = 7 << 8
+LINT_NMI = 4 << 8
+"""Delivery modes of a LAPIC's local vector table (Intel SDM vol. 3, 11.5.1)."""
+
+IN_KERNEL = frozenset({"lapic", "ioapic", "i8259", "i8254"})
+"""Kinds of a plan's devices that KVM itself is."""
+
+
+class X86Vm(Vm):
+    """A VM of x86. ``irqchip`` is ``kernel``, ``split`` or None; ``pit`` asks for an i8254."""
+
+    def __init__(self, core: CoreMachine, kvm: Kvm, *, irqchip: str | None = "kernel", pit: bool = False) -> None:
+        """Make it, before its vCPUs. Raise HostError E325 where KVM refuses."""
+        super().__init__(core, kvm)
+        self.check(lib.vmr_kvm_x86_real_mode_pages(self.handle, TSS, IDENTITY_MAP), "VM")
+        if irqchip is not None:
+            self.check(lib.vmr_kvm_x86_irqchip(self.handle, irqchip == "split"), "interrupt controller")
+        if irqchip == "kernel":
+            self.wire()
+        if pit:
+            self.check(lib.vmr_kvm_x86_pit(self.handle), "i8254")
+        self._lint = irqchip is not None
+        deadline = irqchip is not None and kvm.capabilities["KVM_CAP_TSC_DEADLINE_TIMER"] > 0
+        self.cpuid = cpuid.offered(cpuid.supported(kvm), tsc_deadline=deadline)
+
+    def add_vcpus(self, count: int, changes: tuple[str, ...] = (), topology: Topology | None = None) -> list[Any]:
+        """Return ``count`` new vCPUs with the CPU that the changes and the topology make.
+
+        Raise HostError E325 where KVM refuses, E327 and E328 for features as `cpuid.build`.
+        """
+        shape = topology or Topology(cores=count)
+        table = cpuid.choose(self.cpuid, changes)
+        vcpus = []
+        for index in range(count):
+            vcpu = self.new_vcpu(shape.apic_id(index))
+            what = f"vCPU {index}"
+            rows = cpuid.rows(cpuid.place(table, shape, index))
+            self.check(lib.vmr_kvm_x86_set_cpuid(vcpu, rows, len(rows)), what)
+            entries = ffi.new("vmr_kvm_x86_msr[]", [(msr.number, msr.value) for msr in msrs.AT_ENTRY])
+            self.check(lib.vmr_kvm_x86_set_msrs(vcpu, entries, len(entries)), what)
+            if self._lint:
+                self.check(lib.vmr_kvm_x86_set_lint(vcpu, LINT_EXTINT, LINT_NMI), what)
+            vcpus.append(vcpu)
+        return vcpus
+
+    def enter(self, vcpu: Any, entry: EntryPlan) -> None:
+        """Put ``vcpu`` at the plan's entry. Raise HostError E310 for an unknown register, E325 where KVM refuses."""
+        self.check(state.put(vcpu, state.entry_state(entry)), "boot vCPU")
+
+
+def where(vcpu: Any) -> Mapping[str, int]:
+    """Return where ``vcpu`` stands, for a person: ``pc`` first."""
+    found = state.get(vcpu)
+    pc = found.registers["rip"]
+    if not found.registers["cr0"] & state.PE:
+        pc += found.segments["cs"].base
+    rest = {name: found.registers[name] for name in (*state.GENERAL, *state.CONTROL)}
+    return {"pc": pc, **rest, **{name: found.segments[name].selector for name in ("cs", "ss")}}
+
+
+def linear_pc(vcpu: Any) -> int:
+    """Return the linear address of the next instruction."""
+    found = state.get(vcpu)
+    long = found.registers["efer"] & state.EFER_LMA and found.segments["cs"].access >> 13 & 1
+    return found.registers["rip"] + (0 if long else found.segments["cs"].base)
+
+
+def read_linear(core: CoreMachine, vcpu: Any, address: int, size: int) -> bytes:
+    """Return up to ``size`` bytes at a linear address, as far as they are mapped in RAM."""
+    from vmrun.errors import HostError
+
+    found = b""
+    gpa = ffi.new("uint64_t *")
+    while len(found) < size:
+        here = address + len(found)
+        if lib.vmr_kvm_x86_translate(vcpu, here & (1 << 64) - 1, gpa) < 0:
+            break
+        step = min(size - len(found), 4096 - here % 4096)
+        try:
+            found += core.read_ram(int(gpa[0]), step)
+        except HostError:
+            break
+    return found
+
+
+def code_bits(vcpu: Any) -> int:
+    """Return the width of the code that ``vcpu`` runs: 16, 32 or 64."""
+    found = state.get(vcpu)
+    access = found.segments["cs"].access
+    if found.registers["efer"] & state.EFER_LMA and access >> 13 & 1:
+        return 64
+    return 32 if access >> 14 & 1 else 16
