@@ -135,7 +135,7 @@ def test_one_line_and_others_entries(tmp_path: Path) -> None:
 
 def test_no_debian_here(tmp_path: Path) -> None:
     folder = etc(tmp_path / "apt")
-    (folder / "sources.list").write_text("deb http://archive.ubuntu.com/ubuntu noble main\n")
+    (folder / "sources.list").write_text("deb http://mirror.example/ubuntu noble main\n")
     for place in (folder, tmp_path / "none"):
         with pytest.raises(ArtifactError, match="VMRUN_DEBIAN_MIRROR") as caught:
             aptsources.mirror(place, {})
