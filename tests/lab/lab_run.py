@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -71,11 +72,12 @@ def lab(
             raise Unable(f"its Debian packages cannot be had: {error}") from None
         _say(f"built; booting {host.name} under {host.qemu}", start)
         limit = _BOOT_LIMIT_S + sum(step.limit_s for step in steps)
-        status = run(host, files, images, out, cpus=2, memory_mib=3072, limit_s=limit)
+        boot = partial(run, host, files, images, out, cpus=2, memory_mib=3072, limit_s=limit)
+        status = boot()
         if status is None:
             # TCG's vCPUs see patched code late now and then, and L1's kernel dies of an int3 that it had removed.
             print("lab: L1 died or hung: see console.log; once more", file=sys.stderr)
-            status = run(host, files, images, out, cpus=2, memory_mib=3072, limit_s=limit)
+            status = boot()
     _say("ended", start)
     return _verdict(status, steps, out)
 
