@@ -26,7 +26,7 @@ from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
 from vmrun.kvm.host import Kvm
 from vmrun.kvm.vm import counters
-from vmrun.kvm.x86.vm import X86Vm
+from vmrun.kvm.x86_64.vm import X86Vm
 from vmrun.plan.model import EntryPlan
 
 COUNT = 10_000

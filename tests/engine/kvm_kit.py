@@ -69,7 +69,7 @@ class Lab:
         ears: Ears | None = None,
     ) -> None:
         from vmrun.kvm.host import Kvm
-        from vmrun.kvm.x86.vm import X86Vm
+        from vmrun.kvm.x86_64.vm import X86Vm
 
         self.mode = mode
         self.core = CoreMachine()
@@ -106,7 +106,7 @@ class Lab:
         return thread
 
     def registers(self, index: int = 0) -> dict[str, int]:
-        from vmrun.kvm.x86.vm import where
+        from vmrun.kvm.x86_64.vm import where
 
         return dict(where(self.vcpus[index]))
 

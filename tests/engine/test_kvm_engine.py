@@ -15,8 +15,8 @@ from vmrun.kvm import probe
 from vmrun.kvm.engine import ENGINE
 from vmrun.kvm.host import Kvm
 from vmrun.kvm.outcome import MicroGuest, Try
-from vmrun.kvm.x86 import cpuid, microguest
-from vmrun.kvm.x86.vm import X86Vm
+from vmrun.kvm.x86_64 import cpuid, microguest
+from vmrun.kvm.x86_64.vm import X86Vm
 from vmrun.plan import codec
 from vmrun.plan.model import PLAN_FORMAT, Blob, EntryPlan, MachinePlan, RamRegion, RiscvCpus, RunPlan, X86Cpus
 from vmrun.plan.topology import Topology

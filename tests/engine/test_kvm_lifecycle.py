@@ -17,7 +17,7 @@ from vmrun.core.machine import CoreMachine
 from vmrun.errors import HostError
 from vmrun.kvm import capabilities, host
 from vmrun.kvm.host import Kvm
-from vmrun.kvm.x86.vm import X86Vm
+from vmrun.kvm.x86_64.vm import X86Vm
 
 
 @pytest.fixture

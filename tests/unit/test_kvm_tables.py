@@ -13,8 +13,8 @@ from vmrun.kvm import report
 from vmrun.kvm.outcome import FULL, NONE, RESTRICTED, MicroGuest, Standing, Try, require_linux
 from vmrun.kvm.symbols import of_kernel, read_map
 from vmrun.kvm.vm import Fault
-from vmrun.kvm.x86 import cpuid, features, state
-from vmrun.kvm.x86.cpuid import Leaf
+from vmrun.kvm.x86_64 import cpuid, features, state
+from vmrun.kvm.x86_64.cpuid import Leaf
 from vmrun.plan.model import EntryPlan
 from vmrun.plan.topology import Topology
 

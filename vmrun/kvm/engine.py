@@ -51,12 +51,12 @@ class KvmMachine(LiveMachine):
         self._kvm = kvm
 
     def _is_own(self, device: DevicePlan) -> bool:
-        from vmrun.kvm.x86.vm import IN_KERNEL
+        from vmrun.kvm.x86_64.vm import IN_KERNEL
 
         return device.kind in IN_KERNEL
 
     def _add_vcpus(self) -> None:
-        from vmrun.kvm.x86.vm import X86Vm
+        from vmrun.kvm.x86_64.vm import X86Vm
 
         pit = any(device.kind == PIT for device in self._plan.devices)
         self._vm = X86Vm(self._core, self._kvm, pit=pit)
@@ -69,7 +69,7 @@ class KvmMachine(LiveMachine):
 
     def vcpu_states(self) -> Sequence[Mapping[str, int]]:
         """Return where each vCPU stands; only while none runs."""
-        from vmrun.kvm.x86.vm import where
+        from vmrun.kvm.x86_64.vm import where
 
         return [where(vcpu) for vcpu in self._vcpus]
 
@@ -77,7 +77,7 @@ class KvmMachine(LiveMachine):
         return counters(self._vcpus)
 
     def _scene(self, index: int) -> report.Scene:
-        from vmrun.kvm.x86 import vm as x86
+        from vmrun.kvm.x86_64 import vm as x86
 
         vcpu = self._vcpus[index]
         pc = x86.linear_pc(vcpu)

@@ -26,7 +26,7 @@ def offer(why: str) -> Offer:
 def _features(kvm: Kvm, arch: str) -> tuple[str, ...]:
     if arch != "x86_64":
         return ()
-    from vmrun.kvm.x86 import cpuid
+    from vmrun.kvm.x86_64 import cpuid
 
     deadline = kvm.capabilities["KVM_CAP_TSC_DEADLINE_TIMER"] > 0
     return cpuid.names(cpuid.offered(cpuid.supported(kvm), tsc_deadline=deadline))

@@ -15,7 +15,7 @@ from vmrun.images.cache import cache_root
 from vmrun.kvm.host import DEVICE, Kvm
 from vmrun.kvm.outcome import MicroGuest, Standing, Try
 
-_GUESTS = {"x86_64": "vmrun.kvm.x86.microguest"}
+_GUESTS = {"x86_64": "vmrun.kvm.x86_64.microguest"}
 """Host architecture -> the module whose ``run(kvm)`` is its micro-guest."""
 
 _FORMAT = 1

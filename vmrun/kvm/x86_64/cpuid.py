@@ -1,7 +1,7 @@
 """The CPU that an x86 guest sees: CPUID built from what KVM supports here, the manifest's features and the topology.
 
 Leaves: Intel SDM vol. 2A, CPUID; AMD64 APM vol. 3, appendix E; KVM's own: Linux
-``Documentation/virt/kvm/x86/cpuid.rst``.
+``Documentation/virt/kvm/x86_64/cpuid.rst``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from vmrun.errors import HostError
 from vmrun.frozen import evolve, frozen
 from vmrun.kvm.host import Kvm, failed
-from vmrun.kvm.x86 import features
+from vmrun.kvm.x86_64 import features
 from vmrun.plan.topology import Topology
 
 MODELS = ("host", "max")

@@ -9,7 +9,7 @@ from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
 from vmrun.kvm.host import Kvm
 from vmrun.kvm.vm import Vm
-from vmrun.kvm.x86 import cpuid, msrs, state
+from vmrun.kvm.x86_64 import cpuid, msrs, state
 from vmrun.plan.model import EntryPlan
 from vmrun.plan.topology import Topology
 

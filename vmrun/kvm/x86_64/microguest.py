@@ -16,8 +16,8 @@ from vmrun.kvm import report
 from vmrun.kvm.host import Kvm
 from vmrun.kvm.outcome import MicroGuest, Try
 from vmrun.kvm.vm import fault
-from vmrun.kvm.x86 import cpuid
-from vmrun.kvm.x86.vm import X86Vm
+from vmrun.kvm.x86_64 import cpuid
+from vmrun.kvm.x86_64.vm import X86Vm
 from vmrun.plan.model import EntryPlan
 
 CODE, AREA, STACK, TABLES = 0x1000, 0x2000, 0x5000, 0x8000
