@@ -55,6 +55,40 @@ def tables(manifest: Manifest, have: tuple[str, ...]) -> str:
     return asked
 
 
+def irqchip(manifest: Manifest, have: tuple[str, ...], offer: Offer) -> str:
+    """Return the interrupt controller, of those that the board can ``have``; ``auto`` is the best that is offered.
+
+    Raise PlanError E136 for one that the board, or the host, does not have.
+    """
+    asked, board = manifest.machine.irqchip, manifest.machine.board
+    found = tuple(name for name in offer.irqchips if name in have)
+    if asked == "auto" and found:
+        return found[0]
+    if asked in found:
+        return asked
+    if asked in have or asked == "auto":
+        message = f"the {offer.engine} engine has no {asked if asked != 'auto' else ' or '.join(have)} here"
+    else:
+        message = f"{board} has no `{asked}`"
+    raise PlanError(
+        message,
+        code="E136",
+        key=("machine", "irqchip"),
+        remedy=f"write {' or '.join(found)}, or leave it out" if found else "use another host",
+    )
+
+
+def no_irqchip(manifest: Manifest) -> None:
+    """Raise PlanError E136 where the manifest chooses an interrupt controller: the board has but one."""
+    if manifest.machine.irqchip != "auto":
+        raise PlanError(
+            f"{manifest.machine.board} has no `{manifest.machine.irqchip}`",
+            code="E136",
+            key=("machine", "irqchip"),
+            remedy="leave it out",
+        )
+
+
 def no_topology(manifest: Manifest) -> None:
     """Raise PlanError E134 for more than one socket, or thread of a core: the board describes one socket of cores."""
     for name in ("sockets", "threads"):

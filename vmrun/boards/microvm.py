@@ -92,6 +92,7 @@ class Microvm:
         cpu = x86_cpu.cpus(manifest, offer)
         ram = tuple(_ram(bounds.ram_size(manifest, MAX_RAM)))
         tables = tables_of(manifest)
+        bounds.no_irqchip(manifest)
         placed = tuple(_devices(manifest, files, ports, tables))
         ttys = tuple(consoles(manifest, self.name))
         words = " ".join(_cmdline(manifest, ttys, placed, tables))

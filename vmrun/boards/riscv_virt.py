@@ -97,6 +97,7 @@ class RiscvVirt:
         ram = RamRegion(RAM_BASE, bounds.ram_size(manifest, MAX_RAM))
         bounds.tables(manifest, ("fdt",))
         bounds.no_protocol(manifest)
+        bounds.irqchip(manifest, ("plic",), offer)
         placed = tuple(_devices(manifest, files, ports))
         ttys = tuple(consoles(manifest, self.name))
         words = " ".join(cmdline(manifest, ttys, "sbi"))

@@ -37,7 +37,7 @@ _LONGEST_S = 3600.0  # threading's waits have a limit, and the host's clock may 
 
 def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
     """Return the ``rtc`` node."""
-    props: Props = (("compatible", Strings(*DEVICE.compatible)), reg(device), *interrupts(device))
+    props: Props = (("compatible", Strings(*DEVICE.compatible)), reg(device), *interrupts(device, context))
     return Nodes((FdtNode(f"rtc@{device.base:x}", props),))
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from vmrun.devices.registers import RegisterMap
 from vmrun.frozen import frozen
-from vmrun.plan.model import DevicePlan
+from vmrun.plan.model import DevicePlan, Interrupt
 from vmrun.schema.known import Property
 from vmrun.tables.fdt import Cells, Cells64, FdtNode, Value
 
@@ -60,11 +60,18 @@ class Needs:
     space: str = "mmio"
 
 
+def one_cell(line: Interrupt) -> tuple[int, ...]:
+    """Return what a controller with ``#interrupt-cells`` 1, such as the PLIC, has to be told of a line: its number."""
+    return (line.number,)
+
+
 @frozen
 class FdtContext:
-    """What nodes refer to beyond the device: the labels of the harts' own interrupt controllers, in order."""
+    """What nodes refer to beyond the device: the labels of the harts' own interrupt controllers, in order, and how
+    the board's controller names a wired ``line`` in cells (its binding's ``#interrupt-cells``)."""
 
     hart_intcs: tuple[str, ...] = ()
+    line: Callable[[Interrupt], tuple[int, ...]] = one_cell
 
 
 @frozen
@@ -154,9 +161,9 @@ def reg(device: DevicePlan) -> tuple[str, Cells64]:
     return ("reg", Cells64(device.base, device.size))
 
 
-def interrupts(device: DevicePlan) -> tuple[tuple[str, Cells], ...]:
-    """Return the ``interrupts`` property under a controller with one cell, or nothing."""
-    return (("interrupts", Cells(device.interrupt.number)),) if device.interrupt else ()
+def interrupts(device: DevicePlan, context: FdtContext) -> tuple[tuple[str, Cells], ...]:
+    """Return the ``interrupts`` property under the board's controller, or nothing."""
+    return (("interrupts", Cells(*context.line(device.interrupt))),) if device.interrupt else ()
 
 
 def aml_interrupt(device: DevicePlan) -> tuple[AmlInterrupt, ...]:

@@ -69,7 +69,7 @@ def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
         ("compatible", Strings(*DEVICE.compatible)),
         reg(device),
         ("clock-frequency", Cells(CLOCK_HZ)),
-        *interrupts(device),
+        *interrupts(device, context),
     )
     return Nodes((FdtNode(f"serial@{device.base:x}", props),))
 

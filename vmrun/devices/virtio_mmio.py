@@ -79,7 +79,7 @@ REGISTERS = RegisterMap(
 
 def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
     """Return the node of a device on this transport; what the device is, its registers tell."""
-    props: Props = (("compatible", Strings(*DEVICE.compatible)), reg(device), *interrupts(device))
+    props: Props = (("compatible", Strings(*DEVICE.compatible)), reg(device), *interrupts(device, context))
     return Nodes((FdtNode(f"virtio_mmio@{device.base:x}", props),))
 
 

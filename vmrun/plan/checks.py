@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from vmrun.errors import Key, Owner, PlanError
 from vmrun.frozen import frozen
 from vmrun.plan.collisions import no_such_line, overlap, shared_line
-from vmrun.plan.model import Blob, DevicePlan, MachinePlan, X86Cpus
+from vmrun.plan.model import ArmCpus, Blob, DevicePlan, MachinePlan, X86Cpus
 from vmrun.plan.topology import Topology
 from vmrun.units import format_size
 
@@ -100,7 +100,7 @@ def _counts(shape: Topology) -> tuple[int, int, int]:
 
 def _topology(plan: MachinePlan, limits: Limits) -> Iterator[PlanError]:
     cpu = plan.cpu
-    if isinstance(cpu, X86Cpus) and (min(_counts(cpu.topology)) < 1 or cpu.topology.count != cpu.count):
+    if isinstance(cpu, X86Cpus | ArmCpus) and (min(_counts(cpu.topology)) < 1 or cpu.topology.count != cpu.count):
         sockets, cores, threads = _counts(cpu.topology)
         yield PlanError(
             f"{sockets} sockets x {cores} cores x {threads} threads are not {cpu.count} CPUs",

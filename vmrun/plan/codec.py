@@ -17,6 +17,7 @@ from vmrun.errors import PlanError
 from vmrun.frozen import as_dict
 from vmrun.plan.model import (
     PLAN_FORMAT,
+    ArmCpus,
     Blob,
     CpuPlan,
     DevicePlan,
@@ -77,7 +78,7 @@ def to_data(plan: MachinePlan, *, trees: bool = True) -> dict[str, Any]:
 
 def _cpu_data(cpu: CpuPlan) -> dict[str, Any]:
     facts = as_dict(cpu)
-    if isinstance(cpu, X86Cpus):
+    if isinstance(cpu, X86Cpus | ArmCpus):
         shape = facts.pop("topology")
         facts |= {"sockets": shape.sockets, "cores": shape.cores, "threads": shape.threads}
     return {name: _plain(value) for name, value in facts.items()}
@@ -318,8 +319,8 @@ def _cpu(value: Any, path: str) -> CpuPlan:
     t = _Table(value, path)
     arch, count = t.take("arch", _text), t.take("count", _number)
     cpu: CpuPlan
-    if arch == "x86_64":
-        cpu = X86Cpus(
+    if arch in _HOST_CPUS:
+        cpu = _HOST_CPUS[arch](
             arch,
             count,
             model=t.take("model", _text),
@@ -337,6 +338,10 @@ def _cpu(value: Any, path: str) -> CpuPlan:
         )
     t.end()
     return cpu
+
+
+_HOST_CPUS: Mapping[str, type[X86Cpus | ArmCpus]] = {"x86_64": X86Cpus, "aarch64": ArmCpus}
+"""CPUs that the host's KVM gives, by architecture: they have a model, features and a topology."""
 
 
 def _ram(value: Any, path: str) -> RamRegion:

@@ -53,7 +53,30 @@ class X86Cpus:
     topology: Topology
 
 
-CpuPlan = RiscvCpus | X86Cpus
+@frozen
+class ArmCpus:
+    """vCPUs of arm64, ``count`` of them in ``topology``; their MPIDRs follow from KVM's numbering (see `mpidr`).
+
+    ``model`` is ``host``, what the host's KVM gives; ``features`` are the optional ones that the vCPUs are made with
+    (``pmu``, ``sve``, ``pauth``), in the order of the names.
+    """
+
+    arch: str
+    count: int
+    model: str
+    features: tuple[str, ...]
+    topology: Topology
+
+
+def mpidr(index: int) -> int:
+    """Return the affinity fields of MPIDR_EL1 that KVM gives the vCPU with ``index``: 16 to an Aff0, 256 to an Aff1.
+
+    Source: Linux ``arch/arm64/kvm/sys_regs.c``, reset_mpidr.
+    """
+    return index & 0xF | (index >> 4 & 0xFF) << 8 | (index >> 12 & 0xFF) << 16
+
+
+CpuPlan = RiscvCpus | X86Cpus | ArmCpus
 """The CPUs of a machine; ``arch`` is the guest's architecture, as ``uname -m`` says it, ``count`` their number."""
 
 

@@ -9,8 +9,11 @@ from vmrun.frozen import frozen
 class Offer:
     """What an engine can build.
 
-    ``extensions`` are ISA extension names in canonical order, ``mmu`` the largest mode (``sv48``), ``timebase_hz`` the
-    frequency of the guest's clock, ``why`` the reason for this engine in one line.
+    ``extensions`` are what a vCPU may have: ISA extensions of riscv64 in canonical order, features of x86 as
+    /proc/cpuinfo names them, ``pmu``, ``sve`` and ``pauth`` of arm64. ``mmu`` is riscv64's largest mode (``sv48``),
+    ``timebase_hz`` the frequency of its clock, ``why`` the reason for this engine in one line. ``irqchips`` are the
+    interrupt controllers, best first (``gicv3``, ``gicv2``; ``aia``, ``plic``), ``granules`` the sizes of arm64's pages
+    in bytes; both are empty where there is no choice, or nobody has looked.
     """
 
     engine: str
@@ -20,3 +23,5 @@ class Offer:
     max_vcpus: int
     timebase_hz: int
     mmu: str
+    irqchips: tuple[str, ...] = ()
+    granules: tuple[int, ...] = ()

@@ -1,4 +1,4 @@
-"""CPU topology of an x86 guest, and the APIC ids that follow from it: the CPUID leaves and the MADT must agree."""
+"""CPU topology of a guest, and the APIC ids of x86 that follow from it: the CPUID leaves and the MADT must agree."""
 
 from __future__ import annotations
 

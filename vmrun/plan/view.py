@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vmrun.errors import PlanError
 from vmrun.frozen import frozen
-from vmrun.plan.model import Blob, DevicePlan, MachinePlan, X86Cpus
+from vmrun.plan.model import ArmCpus, Blob, DevicePlan, MachinePlan, X86Cpus
 from vmrun.tables.fdt import decode, to_dts
 from vmrun.tables.fdt_refs import with_references
 from vmrun.units import format_size, format_time_ns
@@ -61,7 +61,7 @@ def _blob_words(blob: Blob) -> str:
 def cpu_words(plan: MachinePlan) -> str:
     """Return the CPUs in one line."""
     cpu = plan.cpu
-    if isinstance(cpu, X86Cpus):
+    if isinstance(cpu, X86Cpus | ArmCpus):
         shape = cpu.topology
         parts = ((shape.sockets, "socket"), (shape.cores, "core"), (shape.threads, "thread"))
         words = " x ".join(f"{count} {noun}{'s' if count != 1 else ''}" for count, noun in parts)

@@ -13,4 +13,4 @@ MMU = "sv48"
 
 def offer(why: str) -> Offer:
     """Return the offer; ``why`` is the reason for this engine in one line."""
-    return Offer("soft", why, "riscv64", DEFAULT_EXTENSIONS, MAX_HARTS, TIMEBASE_HZ, MMU)
+    return Offer("soft", why, "riscv64", DEFAULT_EXTENSIONS, MAX_HARTS, TIMEBASE_HZ, MMU, ("plic",))

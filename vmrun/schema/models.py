@@ -52,6 +52,10 @@ class Machine(Table):
     tables: Literal["auto", "fdt", "acpi", "mptable"] = Field(
         "auto", description="How the guest learns of its hardware."
     )
+    irqchip: Literal["auto", "gicv3", "gicv2", "aia", "plic"] = Field(
+        "auto",
+        description="The interrupt controller, where there is a choice: the best unless given.",
+    )
 
 
 class Cpu(Table):
