@@ -106,7 +106,7 @@ def measure(rounds: int, bare: Callable[[int, int], int]) -> None:
 
         def once(port: int | None, run: str) -> float:
             core.write_ram(CODE, payload(port))
-            vm.enter(vcpu, EntryPlan(CODE, (("cr0", 0x11), ("rcx", COUNT))))
+            vm.enter(EntryPlan(CODE, (("cr0", 0x11), ("rcx", COUNT))))
             since = time.perf_counter_ns()
             if run == "bare":
                 assert bare(fd, 4096) == COUNT + 1

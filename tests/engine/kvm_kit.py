@@ -92,7 +92,7 @@ class Lab:
         """Put ``code`` into RAM and the boot vCPU before it."""
         self.core.write_ram(at, code)
         given = dict(MODES[self.mode]) | {"rsp": 0x8000} | {k.replace("_", "."): v for k, v in registers.items()}
-        self.vm.enter(self.vcpus[0], EntryPlan(at, tuple(given.items())))
+        self.vm.enter(EntryPlan(at, tuple(given.items())))
 
     def run(self, index: int = 0) -> int:
         """Run a vCPU until it leaves for good; return VMR_EXIT_*."""
@@ -106,9 +106,7 @@ class Lab:
         return thread
 
     def registers(self, index: int = 0) -> dict[str, int]:
-        from vmrun.kvm.x86_64.vm import where
-
-        return dict(where(self.vcpus[index]))
+        return dict(self.vm.where(index))
 
     def wrongs(self) -> dict[str, int]:
         return {what: count for device, what, count in self.core.guest_errors() if device == "bus"}

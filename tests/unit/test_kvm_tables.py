@@ -226,7 +226,7 @@ EMULATION = Fault(
 
 
 def scene(fault: Fault, code: bytes = b"\x0f\x0b\x90") -> report.Scene:
-    return report.Scene(1, fault, {"pc": 0xFFFFFFFF81000010, "rax": 1}, 0xFFFFFFFF81000010, code, 64)
+    return report.Scene(1, fault, {"pc": 0xFFFFFFFF81000010, "rax": 1}, 0xFFFFFFFF81000010, code, "x86-64")
 
 
 def test_kvms_own_bytes_come_first() -> None:
@@ -311,12 +311,15 @@ def test_a_damaged_elf_is_no_traceback(tmp_path_factory: pytest.TempPathFactory,
 
 def test_without_capstone_there_are_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "capstone", None)
-    assert report.disassemble(CX16, 0, 64) == ["48 0f c7 0f"]
+    assert report.disassemble(CX16, 0, "x86-64") == ["48 0f c7 0f"]
 
 
 def test_with_capstone_there_are_words() -> None:
     pytest.importorskip("capstone", reason="needs the package capstone (the extra `report`)")
-    assert report.disassemble(CX16 + b"\x90", 0, 64, 2) == ["48 0f c7 0f  cmpxchg16b xmmword ptr [rdi]", "90  nop"]
+    assert report.disassemble(CX16 + b"\x90", 0, "x86-64", 2) == [
+        "48 0f c7 0f  cmpxchg16b xmmword ptr [rdi]",
+        "90  nop",
+    ]
 
 
 @pytest.mark.parametrize("code", range(7))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vmrun.errors import HostError
 from vmrun.kvm import capabilities
+from vmrun.kvm.arch import part
 
 if TYPE_CHECKING:
     from vmrun.core.machine import CoreMachine
@@ -108,10 +109,8 @@ class Kvm:
 
 def table() -> tuple[capabilities.Capability, ...]:
     """Return the capabilities for this host's architecture. Raise HostError E329 where vmrun has no KVM engine."""
-    machine = platform.machine()
-    if machine not in capabilities.BY_ARCH:
-        raise HostError(f"vmrun has no KVM engine for {machine} hosts", code="E329", remedy='use accel = "soft"')
-    return capabilities.BY_ARCH[machine]
+    own: tuple[capabilities.Capability, ...] = part("capabilities").TABLE
+    return capabilities.COMMON + own
 
 
 def _lib() -> Any:
@@ -140,7 +139,7 @@ def check(core: CoreMachine, code: int, what: str) -> None:
 def failed(text: str, number: int, what: str) -> HostError:
     """Return the error for a call that failed with errno ``number``; ``text`` begins with the call's name."""
     call = text.partition(":")[0]
-    needed = capabilities.behind(call)
+    needed = capabilities.behind(call, table())
     remedy = _REMEDIES.get(number) or (needed.remedy if needed else "`vmrun doctor` says what this host's KVM can do")
     shown = f"{what}: {text} ({errno.errorcode.get(number, number)}{f', {needed.name}' if needed else ''})"
     name = needed.name if needed else None

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+from vmrun.kvm.arch import part
 from vmrun.kvm.host import Kvm
 from vmrun.plan.offer import Offer
 
-MAX_VCPUS = 64
-"""As many as a machine of the C core holds."""
-
 
 def offer(why: str) -> Offer:
-    """Return the offer; ``why`` is the reason for this engine in one line. ``extensions`` are the CPU's features.
+    """Return this host's offer; ``why`` is the reason for this engine in one line.
 
     Raise HostError E320 to E325 where this host has no KVM that the engine can use.
     """
-    import platform
-
     with Kvm() as kvm:
         kvm.require()
-        arch = platform.machine()
-        most = min(MAX_VCPUS, kvm.capabilities["KVM_CAP_MAX_VCPUS"])
-        return Offer("kvm", why, arch, _features(kvm, arch), most, 0, "")
+        found: Offer = part("offer").offer(kvm, why)
+        return found
 
 
-def _features(kvm: Kvm, arch: str) -> tuple[str, ...]:
-    if arch != "x86_64":
-        return ()
-    from vmrun.kvm.x86_64 import cpuid
+def nominal(arch: str, why: str) -> Offer:
+    """Return what a plan for hosts of ``arch`` may count on where none was asked."""
+    found: Offer = part("offer", arch).nominal(why)
+    return found
 
-    deadline = kvm.capabilities["KVM_CAP_TSC_DEADLINE_TIMER"] > 0
-    return cpuid.names(cpuid.offered(cpuid.supported(kvm), tsc_deadline=deadline))
+
+def vcpus(kvm: Kvm) -> int:
+    """Return how many vCPUs a machine may have on this host."""
+    return min(MAX_VCPUS, kvm.capabilities["KVM_CAP_MAX_VCPUS"])
+
+
+MAX_VCPUS = 64
+"""As many as a machine of the C core holds."""

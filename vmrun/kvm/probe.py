@@ -6,17 +6,14 @@ import json
 import os
 import platform
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from vmrun.errors import HostError, VmrunError
 from vmrun.images.cache import cache_root
+from vmrun.kvm.arch import part
 from vmrun.kvm.host import DEVICE, Kvm
 from vmrun.kvm.outcome import MicroGuest, Standing, Try
-
-_GUESTS = {"x86_64": "vmrun.kvm.x86_64.microguest"}
-"""Host architecture -> the module whose ``run(kvm)`` is its micro-guest."""
 
 _FORMAT = 1
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -30,20 +27,18 @@ def look(path: str = DEVICE, *, fresh: bool = False) -> Standing:
             answers = tuple(kvm.capabilities.items())
             try:
                 kvm.require()
-                return Standing(arch, None, answers, _guest(kvm, arch, fresh=fresh))
+                return Standing(arch, None, answers, _guest(kvm, fresh=fresh))
             except HostError as error:
                 return Standing(arch, error, answers)
     except HostError as error:
         return Standing(arch, error)
 
 
-def _guest(kvm: Kvm, arch: str, *, fresh: bool) -> MicroGuest | None:
-    if arch not in _GUESTS:
-        return None
+def _guest(kvm: Kvm, *, fresh: bool) -> MicroGuest:
     file, key = _cache(kvm)
     found = None if fresh or file is None else _remembered(file, key)
     if found is None:
-        found = import_module(_GUESTS[arch]).run(kvm)
+        found = part("microguest").run(kvm)
         if file is not None:
             _remember(file, key, found)
     return found

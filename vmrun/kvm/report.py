@@ -58,22 +58,22 @@ _COLUMNS = 4
 
 @frozen
 class Scene:
-    """Where a vCPU fell over. ``code`` is memory at the linear ``pc``, as far as it could be read; ``bits`` is 16, 32
-    or 64, the width of the code."""
+    """Where a vCPU fell over. ``code`` is memory at the linear ``pc``, as far as it could be read, in the ``isa``
+    x86-16, x86-32, x86-64, aarch64 or riscv64."""
 
     vcpu: int
     fault: Fault
     registers: Mapping[str, int]
     pc: int
     code: bytes
-    bits: int
+    isa: str
 
 
 def summary(scene: Scene, symbols: Symbols | None = None) -> str:
     """Return one line: which vCPU, what happened, where, at which instruction."""
     where = f"{scene.pc:#x}"
     name = symbols.at(scene.pc) if symbols else None
-    instruction = disassemble(instruction_bytes(scene), scene.pc, scene.bits)
+    instruction = disassemble(instruction_bytes(scene), scene.pc, scene.isa)
     shown = f": {instruction[0].strip()}" if instruction else ""
     return f"vCPU {scene.vcpu}: {cause(scene.fault)}, at {where}{f' ({name})' if name else ''}{shown}"
 
@@ -109,7 +109,7 @@ def instruction_bytes(scene: Scene) -> bytes:
     return scene.code[:LONGEST_INSTRUCTION]
 
 
-def disassemble(code: bytes, address: int, bits: int, count: int = 1) -> list[str]:
+def disassemble(code: bytes, address: int, isa: str, count: int = 1) -> list[str]:
     """Return up to ``count`` instructions as text: bytes, and words where the package capstone is installed."""
     if not code:
         return []
@@ -117,8 +117,14 @@ def disassemble(code: bytes, address: int, bits: int, count: int = 1) -> list[st
         import capstone
     except ImportError:
         return [code.hex(" ")]
-    modes = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32, 64: capstone.CS_MODE_64}
-    found = capstone.Cs(capstone.CS_ARCH_X86, modes[bits]).disasm(code, address, count)
+    engines = {
+        "x86-16": (capstone.CS_ARCH_X86, capstone.CS_MODE_16),
+        "x86-32": (capstone.CS_ARCH_X86, capstone.CS_MODE_32),
+        "x86-64": (capstone.CS_ARCH_X86, capstone.CS_MODE_64),
+        "aarch64": (capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN),
+        "riscv64": (capstone.CS_ARCH_RISCV, capstone.CS_MODE_RISCV64 | capstone.CS_MODE_RISCVC),
+    }
+    found = capstone.Cs(*engines[isa]).disasm(code, address, count)
     lines = [f"{i.bytes.hex(' ')}  {i.mnemonic} {i.op_str}".rstrip() for i in found]
     return lines or [f"{code.hex(' ')}  (no instruction)"]
 
@@ -135,5 +141,5 @@ def lines(scene: Scene, symbols: Symbols | None = None) -> Sequence[str]:
     named = [f"{name:>10} {value:016x}" for name, value in scene.registers.items()]
     out += ["".join(named[i : i + _COLUMNS]) for i in range(0, len(named), _COLUMNS)]
     code = instruction_bytes(scene)
-    out += [f"code {line}" for line in disassemble(code, scene.pc, scene.bits)]
+    out += [f"code {line}" for line in disassemble(code, scene.pc, scene.isa)]
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
 
 from vmrun.errors import HostError
@@ -10,9 +11,6 @@ from vmrun.run.engine import Engine
 
 _ENGINES = {"soft": "vmrun.rv64.engine", "kvm": "vmrun.kvm.engine"}
 """Engine name -> the module that has it, as ``ENGINE``."""
-
-_KVM_BOARDS = frozenset({"x86_64"})
-"""Architectures whose boards the KVM engine runs."""
 
 _NOT_YET = {
     "qemu": "this release of vmrun does not drive QEMU",
@@ -39,8 +37,11 @@ def choose(accel: str, guest_arch: str, host_arch: str) -> tuple[str, str]:
     if accel not in ("auto", *_ENGINES):
         names = ", ".join(("auto", *_ENGINES))
         raise HostError(f"accel = {accel!r} is no engine", code="E301", remedy=f"engines are {names}")
-    if accel == "kvm" or (accel == "auto" and guest_arch == host_arch and guest_arch in _KVM_BOARDS):
+    if accel == "kvm" or (accel == "auto" and guest_arch == host_arch and guest_arch != "riscv64"):
         return _kvm(guest_arch, host_arch)
+    if accel == "auto" and guest_arch == host_arch:
+        with suppress(HostError):  # the software core runs these guests as well
+            return _kvm(guest_arch, host_arch)
     if guest_arch != "riscv64":
         text = f"the soft engine runs riscv64 guests, not {guest_arch}"
         raise HostError(text, code="E302", remedy='write board = "riscv_virt"')

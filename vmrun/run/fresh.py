@@ -27,10 +27,6 @@ UP_PORTS = ("control",)
 """Ports where the console carries the command's output and only its status comes apart (`vmrun up`)."""
 _OFFERS = {"soft": "vmrun.rv64.offer", "kvm": "vmrun.kvm.offer"}
 """Engine name -> the module whose ``offer(why)`` says what it has, without loading its C code."""
-KVM_ARCHES = ("x86_64",)
-"""Architectures of the guests whose boards need KVM."""
-KVM_VCPUS = 64
-"""The most vCPUs of a machine of the C core; a host's KVM may bound it further."""
 
 
 @frozen
@@ -97,11 +93,12 @@ def offer_for(accel: str, arch: str, *, anywhere: bool = False) -> Offer:
     """
     import platform
 
-    from vmrun.plan.offer import Offer
     from vmrun.run.choose import choose, reason
 
-    if anywhere and accel in ("auto", "kvm") and arch in KVM_ARCHES:
-        return Offer("kvm", reason("kvm", arch, arch), arch, (), KVM_VCPUS, 0, "")
+    if anywhere and (accel == "kvm" or (accel == "auto" and arch != "riscv64")):
+        from vmrun.kvm.offer import nominal
+
+        return nominal(arch, reason("kvm", arch, arch))
     engine, why = choose(accel, arch, platform.machine())
     offer: Offer = import_module(_OFFERS[engine]).offer(why)
     return offer

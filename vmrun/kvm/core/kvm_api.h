@@ -54,6 +54,27 @@ typedef struct vmr_kvm_route {
 /* Replace the whole routing table (KVM_SET_GSI_ROUTING). */
 int vmr_kvm_set_routes(vmr_kvm *kvm, const vmr_kvm_route *routes, uint32_t count);
 
+/* ---- registers by number, and devices in the kernel ------------------------------------------------------------- */
+
+/* A register of at most 64 bits by its number (KVM_GET_ONE_REG, KVM_SET_ONE_REG), zero-extended; larger: -EMSGSIZE.
+ * -ENOENT: this KVM, or this vCPU, has none of the number. Only while the vCPU is not running. */
+int vmr_kvm_get_reg(vmr_vcpu *vcpu, uint64_t id, uint64_t *value);
+int vmr_kvm_set_reg(vmr_vcpu *vcpu, uint64_t id, uint64_t value);
+/* The numbers of all registers (KVM_GET_REG_LIST). Returns how many, -E2BIG where they are more than capacity. */
+int vmr_kvm_reg_list(vmr_vcpu *vcpu, uint64_t *ids, uint32_t capacity);
+
+/* A device that KVM itself serves (KVM_CREATE_DEVICE), of kind KVM_DEV_TYPE_*; the VM owns it. -ENODEV: it has none. */
+typedef struct vmr_kvm_device vmr_kvm_device;
+int vmr_kvm_device_new(vmr_kvm *kvm, uint32_t kind, vmr_kvm_device **device);
+/* 0: KVM has that kind, -ENODEV: it has not. Nothing is made. */
+int vmr_kvm_device_test(vmr_kvm *kvm, uint32_t kind);
+/* An attribute of a device; value points to what its group says, or is NULL. */
+int vmr_kvm_device_set(vmr_kvm_device *device, uint32_t group, uint64_t attribute, const void *value);
+int vmr_kvm_device_get(vmr_kvm_device *device, uint32_t group, uint64_t attribute, void *value);
+/* The same of a vCPU; has returns 0, or -ENXIO where it does not have the attribute. */
+int vmr_kvm_vcpu_attr_set(vmr_vcpu *vcpu, uint32_t group, uint64_t attribute, const void *value);
+int vmr_kvm_vcpu_attr_has(vmr_vcpu *vcpu, uint32_t group, uint64_t attribute);
+
 /* ---- reports --------------------------------------------------------------------------------------------------- */
 
 /* Why a vCPU fell over: .code of VMR_EXIT_FAULT. */

@@ -63,6 +63,8 @@ int vmr_kvm_unknown_exit(vmr_kvm_vcpu *vcpu, vmr_exit *exit);
 int vmr_kvm_arch_exit(vmr_kvm_vcpu *vcpu, vmr_exit *exit);
 /* An access that left for Python is complete: serve what else its exit has. */
 int vmr_kvm_arch_resume(vmr_kvm_vcpu *vcpu, vmr_exit *exit);
+/* The guest's own word on why it ended, out of a system event: what SBI calls a reset reason; 0: none. */
+uint64_t vmr_kvm_arch_reason(const struct kvm_run *run);
 /* kvm_irq_level.irq for a wired line. */
 uint32_t vmr_kvm_arch_line(uint32_t gsi);
 /* An interrupt input of the vCPU itself, where a controller outside of the kernel drives it. */

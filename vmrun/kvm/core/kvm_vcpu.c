@@ -70,8 +70,7 @@ static int serve_mmio(vmr_kvm_vcpu *k, vmr_exit *exit) {
 
 static int system_event(vmr_kvm_vcpu *k, vmr_exit *exit) {
   const struct kvm_run *run = k->run;
-  uint64_t reason = run->system_event.ndata ? run->system_event.data[0] : 0;
-  *exit = (vmr_exit){.kind = VMR_EXIT_SYSTEM, .data = reason};
+  *exit = (vmr_exit){.kind = VMR_EXIT_SYSTEM, .data = vmr_kvm_arch_reason(run)};
   switch (run->system_event.type) {
     case KVM_SYSTEM_EVENT_SHUTDOWN: exit->code = VMR_SYSTEM_POWEROFF; return 0;
     case KVM_SYSTEM_EVENT_RESET: exit->code = VMR_SYSTEM_COLD_REBOOT; return 0;

@@ -77,7 +77,7 @@ class _Guest:
     def _run(self, code: bytes, cr4: int = _CR4, **registers: int) -> int:
         self._core.write_ram(CODE, code)
         given = {"cr0": _CR0, "cr3": TABLES, "cr4": cr4, "efer": _EFER, "rsp": STACK, **registers}
-        self.vm.enter(self._vcpu, EntryPlan(CODE, tuple(given.items())))
+        self.vm.enter(EntryPlan(CODE, tuple(given.items())))
         return self._core.run_vcpu(self._vcpu, self._exit)
 
     def measure(self) -> int:

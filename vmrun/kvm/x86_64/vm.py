@@ -7,10 +7,11 @@ from typing import Any
 
 from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
+from vmrun.kvm import report
 from vmrun.kvm.host import Kvm
-from vmrun.kvm.vm import Vm
+from vmrun.kvm.vm import Vm, fault
 from vmrun.kvm.x86_64 import cpuid, msrs, state
-from vmrun.plan.model import EntryPlan
+from vmrun.plan.model import EntryPlan, MachinePlan, X86Cpus
 from vmrun.plan.topology import Topology
 
 IDENTITY_MAP = 0xFEFFC000
@@ -39,6 +40,7 @@ class X86Vm(Vm):
         if pit:
             self.check(lib.vmr_kvm_x86_pit(self.handle), "i8254")
         self._lint = irqchip is not None
+        self.vcpus: list[Any] = []
         deadline = irqchip is not None and kvm.capabilities["KVM_CAP_TSC_DEADLINE_TIMER"] > 0
         self.cpuid = cpuid.offered(cpuid.supported(kvm), tsc_deadline=deadline)
 
@@ -49,7 +51,6 @@ class X86Vm(Vm):
         """
         shape = topology or Topology(cores=count)
         table = cpuid.choose(self.cpuid, changes)
-        vcpus = []
         for index in range(count):
             vcpu = self.new_vcpu(shape.apic_id(index))
             what = f"vCPU {index}"
@@ -59,12 +60,36 @@ class X86Vm(Vm):
             self.check(lib.vmr_kvm_x86_set_msrs(vcpu, entries, len(entries)), what)
             if self._lint:
                 self.check(lib.vmr_kvm_x86_set_lint(vcpu, LINT_EXTINT, LINT_NMI), what)
-            vcpus.append(vcpu)
-        return vcpus
+            self.vcpus.append(vcpu)
+        return self.vcpus
 
-    def enter(self, vcpu: Any, entry: EntryPlan) -> None:
-        """Put ``vcpu`` at the plan's entry. Raise HostError E310 for an unknown register, E325 where KVM refuses."""
-        self.check(state.put(vcpu, state.entry_state(entry)), "boot vCPU")
+    def enter(self, entry: EntryPlan) -> None:
+        """Put the boot vCPU at the plan's entry. See `GuestVm`."""
+        self.check(state.put(self.vcpus[0], state.entry_state(entry)), "boot vCPU")
+
+    def where(self, index: int) -> Mapping[str, int]:
+        """Return where vCPU ``index`` stands. See `GuestVm`."""
+        return where(self.vcpus[index])
+
+    def scene(self, index: int) -> report.Scene:
+        """Return what a report says of vCPU ``index``. See `GuestVm`."""
+        vcpu = self.vcpus[index]
+        pc = linear_pc(vcpu)
+        code = read_linear(self.core, vcpu, pc, report.LONGEST_INSTRUCTION)
+        return report.Scene(index, fault(vcpu), where(vcpu), pc, code, f"x86-{code_bits(vcpu)}")
+
+
+PIT = "i8254"
+"""The kind of a plan's device that asks for the timer, for guests that have no other clock."""
+
+
+def build(core: CoreMachine, kvm: Kvm, plan: MachinePlan) -> X86Vm:
+    """Return the VM of ``plan`` with its vCPUs. Raise HostError as `X86Vm` and `X86Vm.add_vcpus`."""
+    cpu = plan.cpu
+    assert isinstance(cpu, X86Cpus)
+    vm = X86Vm(core, kvm, pit=any(device.kind == PIT for device in plan.devices))
+    vm.add_vcpus(cpu.count, cpu.features, cpu.topology)
+    return vm
 
 
 def where(vcpu: Any) -> Mapping[str, int]:

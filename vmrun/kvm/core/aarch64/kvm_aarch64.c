@@ -10,6 +10,12 @@ int vmr_kvm_arch_resume(vmr_kvm_vcpu *k, vmr_exit *exit) {
   return VMR_KVM_AGAIN;
 }
 
+/* PSCI gives no reason: the event carries flags (KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2). */
+uint64_t vmr_kvm_arch_reason(const struct kvm_run *run) {
+  (void)run;
+  return 0;
+}
+
 uint32_t vmr_kvm_arch_line(uint32_t gsi) {
   return (uint32_t)KVM_ARM_IRQ_TYPE_SPI << KVM_ARM_IRQ_TYPE_SHIFT | (gsi + FIRST_SPI);
 }

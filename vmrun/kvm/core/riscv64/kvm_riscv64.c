@@ -8,6 +8,11 @@ int vmr_kvm_arch_resume(vmr_kvm_vcpu *k, vmr_exit *exit) {
   return VMR_KVM_AGAIN;
 }
 
+/* Linux arch/riscv/kvm/vcpu_sbi.c, kvm_riscv_vcpu_sbi_system_reset. */
+uint64_t vmr_kvm_arch_reason(const struct kvm_run *run) {
+  return run->system_event.ndata ? run->system_event.data[0] : 0;
+}
+
 uint32_t vmr_kvm_arch_line(uint32_t gsi) { return gsi; }
 
 /* A PLIC outside of the kernel drives the supervisor's external interrupt. */

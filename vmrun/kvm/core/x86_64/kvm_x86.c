@@ -52,6 +52,11 @@ int vmr_kvm_arch_resume(vmr_kvm_vcpu *k, vmr_exit *exit) {
   return k->run->exit_reason == KVM_EXIT_IO ? serve_io(k, k->element, exit) : VMR_KVM_AGAIN;
 }
 
+uint64_t vmr_kvm_arch_reason(const struct kvm_run *run) {
+  (void)run;
+  return 0;
+}
+
 uint32_t vmr_kvm_arch_line(uint32_t gsi) { return gsi; }
 
 /* The LAPICs are the kernel's: no device drives an input of a vCPU. */
