@@ -50,8 +50,9 @@ def checkout(host: Host, builder: Builder, steps: Sequence[Step], target: Path) 
 
 def build_core(host: Host, builder: Builder) -> Path:
     """Return vmrun's C core for ``host``, compiled with its cross compiler unless these sources were before."""
-    # The builder of the extension names its sources relative to the project's root.
+    # The builder of the extension names its sources relative to the project's root, and picks those of one machine.
     os.chdir(ROOT)
+    os.environ["_PYTHON_HOST_PLATFORM"] = f"linux-{host.triplet.partition('-')[0]}"
     from vmrun.core.build import make_ffi
 
     headers = builder.headers(host)
