@@ -370,9 +370,9 @@ class Signer:
     def body(self, repository: Repository, *, suite: str = "trixie", more: str = "") -> dict[str, bytes]:
         text = "\n".join(repository.stanzas).replace("Filename: ./", "Filename: pool/")
         index = lzma.compress(text.encode())
-        release = (
-            f"Suite: stable\nCodename: {suite}\n{more}SHA256:\n"
-            f" {hashlib.sha256(index).hexdigest()} {len(index)} main/binary-riscv64/Packages.xz\n"
+        listed = ((text.encode(), "Packages"), (index, "Packages.xz"))
+        release = f"Suite: stable\nCodename: {suite}\n{more}SHA256:\n" + "".join(
+            f" {hashlib.sha256(data).hexdigest()} {len(data)} main/binary-riscv64/{name}\n" for data, name in listed
         )
         body = {f"/d/pool/{path.name}": path.read_bytes() for path in repository.folder.glob("*.deb")}
         body["/d/dists/trixie/InRelease"] = self.gpg("--clearsign", data=release.encode())
@@ -408,6 +408,38 @@ def test_mirror_without_apt(tmp_path: Path, repository: Repository, signed: Sign
         with pytest.raises(ArtifactError) as caught:
             opened.resolve(DebianSource("busybox-static", "trixi"))
         assert caught.value.code == "E231"
+
+
+@pytest.mark.parametrize(("alias", "code"), [("trixie", None), ("forky", "E222")])
+def test_mirror_out_of_step_is_read_by_its_other_name(
+    tmp_path: Path, repository: Repository, signed: Signer, alias: str, code: str | None
+) -> None:
+    """What the alias leads to counts as long as it is the suite: once it is the next one, it does not."""
+    store = Store(tmp_path / "cache")
+    body = signed.body(repository)
+    other = signed.body(repository, suite=alias) if code else body
+    body |= {name.replace("/trixie/", "/stable/"): data for name, data in other.items()}
+    body["/d/dists/trixie/main/binary-riscv64/Packages.xz"] += b"x"
+    with server(body) as web:
+        opened = Mirror(store, f"{web.url}/d", "trixie", "riscv64")
+        if code is None:
+            assert opened.show("busybox-static").version
+            return
+        with pytest.raises(ArtifactError) as caught:
+            opened.show("busybox-static")
+    assert caught.value.code == code
+
+
+@needs_apt
+def test_apt_out_of_step_reads_the_other_name(tmp_path: Path, repository: Repository, signed: Signer) -> None:
+    store = Store(tmp_path / "cache")
+    more = "Date: Sun, 01 Jan 2023 00:00:00 UTC\nArchitectures: riscv64\nComponents: main\n"
+    with server(signed.body(repository, more=more)) as web:
+        web.body |= {name.replace("/trixie/", "/stable/"): data for name, data in web.body.items()}
+        web.body["/d/dists/trixie/main/binary-riscv64/Packages.xz"] += b"x"
+        assert Apt(store, f"{web.url}/d", "trixie", "riscv64").show("busybox-static").version
+        web.body.clear()  # the lists are there: the next process asks nobody
+        assert Apt(store, f"{web.url}/d", "trixie", "riscv64").show("busybox-static").version
 
 
 @pytest.mark.parametrize("what", ["key", "text", "index", "package", "suite", "old"])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from vmrun.errors import ArtifactError
 from vmrun.images import download
-from vmrun.images.archive import Archive, Candidate, keyring, no_suite, untrusted
+from vmrun.images.archive import ALIASES, Archive, Candidate, OutOfStep, fields_of, keyring, no_suite, untrusted
 from vmrun.images.sources import CachedFile, Progress, UrlSource
 from vmrun.images.store import Store
 
@@ -26,6 +26,7 @@ _UNTRUSTED = re.compile(r"NO_PUBKEY|not signed|signatures? (?:were|was) invalid|
 _UNREACHABLE = re.compile(
     r"Could not resolve|Could not connect|Temporary failure|timed out|Unable to connect|Connection failed"
 )
+_OUT_OF_STEP = re.compile(r"Mirror sync in progress|Hash Sum mismatch|File has unexpected size")
 _UPDATE_TIMEOUT_S = 600
 
 
@@ -69,11 +70,16 @@ class Apt(Archive):
             self._store.folder(str((self._folder / name).relative_to(self._store.root)))
         carried = [line for line in self._host_settings() if _CARRIED.match(line)]
         self._direct = not any(_TRANSPORT.match(line) for line in carried) and not _has_logins(Path("/etc/apt"))
-        options = f"trusted=yes arch={self.arch}" if self._trusted else f"arch={self.arch} signed-by={keyring()}"
-        components = "./" if self._trusted else f"{self.suite} main"
-        self._write("sources.list", f"deb [{options}] {self._mirror} {components}\n")
+        sources = self._folder / "sources.list"
+        if not any(self._sources(name) == self._read(sources) for name in (self.suite, ALIASES.get(self.suite))):
+            self._write(sources.name, self._sources(self.suite))
         self._write("apt.conf", "".join(f"{line}\n" for line in (*carried, *self._settings())))
         self._ready = True
+
+    def _sources(self, name: str | None) -> str:
+        options = f"trusted=yes arch={self.arch}" if self._trusted else f"arch={self.arch} signed-by={keyring()}"
+        components = "./" if self._trusted else f"{name} main"
+        return f"deb [{options}] {self._mirror} {components}\n"
 
     def _settings(self) -> Iterator[str]:
         quoted = str(self._folder).replace("\\", "\\\\").replace('"', '\\"')
@@ -133,10 +139,25 @@ class Apt(Archive):
             environment["APT_CONFIG"] = str(self._folder / "apt.conf")
         return environment
 
-    def _update(self) -> None:
+    def _update(self, name: str) -> None:
+        self._write("sources.list", self._sources(name))
+        try:
+            self._apt_update()
+            if name != self.suite:
+                for release in (self._folder / "lists").glob("*_InRelease"):
+                    self._check_codename(fields_of(self._read(release).partition("\n\n")[2]))
+        except ArtifactError:
+            self._write("sources.list", self._sources(self.suite))
+            raise
+
+    def _apt_update(self) -> None:
         done = self._run(["apt-get", "-q", "update"], timeout=_UPDATE_TIMEOUT_S)
         if done.returncode:
-            raise self._failure(done.stdout + done.stderr)
+            said = done.stdout + done.stderr
+            error = self._failure(said)
+            if _OUT_OF_STEP.search(said):
+                raise OutOfStep(error.message, code=error.code, remedy=error.remedy)
+            raise error
 
     def _lookup(self, package: str, version: str | None) -> Candidate | None:
         name = package if version is None else f"{package}={version}"

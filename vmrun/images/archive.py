@@ -21,6 +21,10 @@ LISTS_AGE_S = 24 * 3600
 """For how long the package lists of a suite are good, in seconds; a package that is not in them refreshes them."""
 
 KEYRINGS = ("/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp")
+ALIASES = {"bookworm": "oldstable", "trixie": "stable", "forky": "testing", "sid": "unstable"}
+"""Where else a mirror has a suite. While it, or a cache before it, is being brought up to date, one of the two may lack
+the index that its InRelease tells of. An alias moves on with time: what stands there counts by its codename alone."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9.+-]+")
 _VERSION = re.compile(r"[A-Za-z0-9.+:~-]+")
 _SUITE = re.compile(r"[a-z][a-z0-9.-]*(?:/[a-z-]+)?")
@@ -36,6 +40,10 @@ class Candidate:
     sha256: str
     size: int
     depends: str = ""
+
+
+class OutOfStep(ArtifactError):
+    """A mirror's package index is not the one that its InRelease tells of."""
 
 
 class Archive(ABC):
@@ -83,8 +91,11 @@ class Archive(ABC):
         """Make ready what the other steps need."""
 
     @abstractmethod
-    def _update(self) -> None:
-        """Bring the lists up to date, signatures checked."""
+    def _update(self, name: str) -> None:
+        """Bring the lists up to date, signatures checked, from the mirror's ``name`` for the suite; `_check_codename`.
+
+        Raise OutOfStep where the mirror has another index than it says.
+        """
 
     @abstractmethod
     def _lookup(self, package: str, version: str | None) -> Candidate | None:
@@ -97,11 +108,27 @@ class Archive(ABC):
     def _refresh(self) -> None:
         self._progress.start(f"package lists of {self.suite} for {self.arch}", None)
         try:
-            self._update()
+            self._update_by_any_name()
         finally:
             self._progress.finish()
         self._write("updated", "")
         self._asked = True
+
+    def _update_by_any_name(self) -> None:
+        try:
+            self._update(self.suite)
+        except OutOfStep as error:
+            if self.suite not in ALIASES:
+                raise
+            try:
+                self._update(ALIASES[self.suite])
+            except ArtifactError:
+                raise error from None
+
+    def _check_codename(self, release: dict[str, str]) -> None:
+        """Raise ArtifactError E234 where an InRelease is of another suite than asked for."""
+        if self.suite not in (release.get("suite"), release.get("codename")):
+            raise untrusted(self._mirror, self.suite, f"it answers with the suite {release.get('suite')}")
 
     def _age(self) -> float:
         try:
@@ -138,6 +165,14 @@ class Archive(ABC):
             code="E232",
             remedy=did_you_mean(package, known, "check its name and suite"),
         )
+
+    def _read(self, path: Path) -> str:
+        try:
+            return path.read_text("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise self._store.unusable(error) from None
 
     def _write(self, name: str, text: str) -> None:
         try:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from vmrun.errors import ArtifactError
 from vmrun.images import download
-from vmrun.images.archive import Archive, Candidate, fields_of, keyring, no_suite, untrusted
+from vmrun.images.archive import Archive, Candidate, OutOfStep, fields_of, keyring, no_suite, untrusted
 from vmrun.images.sources import CachedFile, UrlSource
 
 _RELEASE_LIMIT = 4 << 20
@@ -39,25 +39,29 @@ class Mirror(Archive):
                 remedy="name one by http or https in VMRUN_DEBIAN_MIRROR, or install apt",
             )
 
-    def _update(self) -> None:
+    def _update(self, name: str) -> None:
         try:
-            signed = download.small(self._url(f"dists/{self.suite}/InRelease"), limit=_RELEASE_LIMIT)
+            signed = download.small(self._url(f"dists/{name}/InRelease"), limit=_RELEASE_LIMIT)
         except ArtifactError as error:
             raise (no_suite(self.suite) if "answers 404" in error.message else error) from None
         release = fields_of(self._verified(signed))
-        if self.suite not in (release.get("suite"), release.get("codename")):
-            raise untrusted(self._mirror, self.suite, f"it answers with the suite {release.get('suite')}")
+        self._check_codename(release)
         if _expired(release.get("valid-until", "")):
             raise untrusted(self._mirror, self.suite, f"its index was valid until {release['valid-until']}")
-        name = f"main/binary-{self.arch}/Packages.xz"
-        match = re.search(rf"(?m)^([0-9a-f]{{64}}) +\d+ +{re.escape(name)}$", release.get("sha256", ""))
+        index = f"main/binary-{self.arch}/Packages.xz"
+        match = re.search(rf"(?m)^([0-9a-f]{{64}}) +\d+ +{re.escape(index)}$", release.get("sha256", ""))
         if match is None:
             raise ArtifactError(
                 f"{self.suite} has no packages for {self.arch}", code="E231", remedy="name a suite that has"
             )
         old = self._store.read_record(self._record)
-        source = UrlSource(self._url(f"dists/{self.suite}/{name}"), match[1])
-        download.resolve(source, self._store, origin=f"package index of {self.suite}", progress=self._progress)
+        source = UrlSource(self._url(f"dists/{name}/{index}"), match[1])
+        try:
+            download.resolve(source, self._store, origin=f"package index of {self.suite}", progress=self._progress)
+        except ArtifactError as error:
+            if error.code != "E222":
+                raise
+            raise OutOfStep(error.message, code=error.code, remedy="wait until the mirror is in step again") from None
         self._store.write_record(self._record, {"sha256": match[1]})
         if old is not None and old.get("sha256") != match[1]:
             self._store.remove(str(old.get("sha256")))
