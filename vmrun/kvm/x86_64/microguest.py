@@ -7,12 +7,11 @@ emulator lacks (Linux ``arch/x86/kvm/emulate.c``), though every x86-64 kernel ne
 from __future__ import annotations
 
 import struct
-import threading
-import time
+from collections.abc import Sequence
 
 from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
-from vmrun.kvm import report
+from vmrun.kvm import measure, report
 from vmrun.kvm.host import Kvm
 from vmrun.kvm.outcome import MicroGuest, Try
 from vmrun.kvm.vm import fault
@@ -40,29 +39,15 @@ TRIES = (
 )
 """Name, code, the CPU feature that a guest must be shown for it, and what a Linux kernel needs it for."""
 
-_FIRST_COUNT = 1_000
-_MOST_COUNT = 1 << 24
-_LONG_ENOUGH_NS = 2_000_000
-_PATIENCE_S = 1.0
-
 
 def run(kvm: Kvm) -> MicroGuest:
     """Return what the micro-guest found out. Raise HostError E325 where KVM refuses the VM itself."""
-    with CoreMachine() as core:
-        guest = _Guest(core, kvm)
-        watchdog = threading.Timer(_PATIENCE_S, core.stop)
-        watchdog.daemon = True
-        watchdog.start()
-        try:
-            speed = guest.measure()
-            tries = tuple(guest.attempt(*one) for one in TRIES)
-        finally:
-            watchdog.cancel()
-            watchdog.join()
-    return MicroGuest(speed, tries)
+    return measure.run(lambda core: _Guest(core, kvm))
 
 
 class _Guest:
+    per_round = 2
+
     def __init__(self, core: CoreMachine, kvm: Kvm) -> None:
         self._core = core
         core.add_ram(0, RAM_SIZE)
@@ -80,18 +65,13 @@ class _Guest:
         self.vm.enter(EntryPlan(CODE, tuple(given.items())))
         return self._core.run_vcpu(self._vcpu, self._exit)
 
-    def measure(self) -> int:
-        """Return how many instructions a second kernel-mode code executes, 0 where it executes none."""
-        self._run(_LOOP, rcx=1)
-        count = _FIRST_COUNT
-        while True:
-            since = time.perf_counter_ns()
-            if self._run(_LOOP, rcx=count) != lib.VMR_EXIT_HALT:
-                return 0
-            took = max(time.perf_counter_ns() - since, 1)
-            if took >= _LONG_ENOUGH_NS or count >= _MOST_COUNT:
-                return 2 * count * 1_000_000_000 // took
-            count *= 4
+    def loop(self, rounds: int) -> bool:
+        """Run the loop. See `measure.Payload`."""
+        return bool(self._run(_LOOP, rcx=rounds) == lib.VMR_EXIT_HALT)
+
+    def attempts(self) -> Sequence[Try]:
+        """Try each instruction of `TRIES`."""
+        return [self.attempt(*one) for one in TRIES]
 
     def attempt(self, name: str, code: bytes, feature: str | None, purpose: str) -> Try:
         """Run ``code`` to its end, or to where KVM gives up."""
