@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import shutil
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -29,6 +30,7 @@ _REVISION = "2"
 """Counts the changes of what is made of the same inputs."""
 
 _PAGE, _PAGE_BEGIN = 4096, 64
+_ZBOOT_HEADER = 64
 _PROBE = Path(__file__).parent / "guest" / "probe.sh"
 _SETUP_MAGIC = b"HdrS"
 _XZ, _GZIP = b"\xfd7zXZ\0", b"\x1f\x8b"
@@ -99,6 +101,16 @@ def vmlinux(image: bytes) -> bytes:
     )
 
 
+def zboot(image: bytes) -> bytes:
+    """Return ``image`` as an EFI zboot kernel: its header, without the EFI program, and the gzip payload.
+
+    Debian's kernels are not built so. Source: Linux drivers/firmware/efi/libstub/zboot-header.S.
+    """
+    payload = gzip.compress(image, mtime=0)
+    header = struct.pack("<2s2x4sII8x32s", b"MZ", b"zimg", _ZBOOT_HEADER, len(payload), b"gzip")
+    return header.ljust(_ZBOOT_HEADER, b"\0") + payload
+
+
 def _forms(guest: GuestKernel, image: bytes, folder: Path) -> None:
     folder.mkdir(parents=True)
     for form in guest.forms:
@@ -106,6 +118,8 @@ def _forms(guest: GuestKernel, image: bytes, folder: Path) -> None:
             data = vmlinux(image)
         elif form == "Image.gz":
             data = gzip.compress(image, mtime=0)
+        elif form == "vmlinuz.efi":
+            data = zboot(image)
         else:
             data = image
         (folder / form).write_bytes(data)

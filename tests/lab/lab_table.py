@@ -142,7 +142,7 @@ HOSTS = {
             compiler="aarch64-linux-gnu-gcc",
             compiler_package="gcc-aarch64-linux-gnu",
             wheels=("manylinux2014_aarch64", "manylinux_2_17_aarch64"),
-            guests=(GuestKernel("6.12", "linux-image-cloud-arm64", "trixie", ("Image", "Image.gz")),),
+            guests=(GuestKernel("6.12", "linux-image-cloud-arm64", "trixie", ("Image", "Image.gz", "vmlinuz.efi")),),
             guest_console="ttyAMA0",
             board="virt",
             peers=(Peer("qemu-virt", _qemu(_ARM, "virt,gic-version=3"), ("Image", "Image.gz")),),

@@ -69,6 +69,30 @@ class Vm:
                 row.msi, (row.address, row.data) = 1, route.message
         self.check(lib.vmr_kvm_set_routes(self.handle, rows, len(routes)), "interrupt routes")
 
+    # ---- registers and devices of the kernel -------------------------------------------------------------------------
+
+    def get_reg(self, vcpu: Any, number: int) -> int:
+        """Return a register of at most 64 bits of a vCPU that is not running."""
+        value = ffi.new("uint64_t *")
+        self.check(lib.vmr_kvm_get_reg(vcpu, number, value), "vCPU")
+        return int(value[0])
+
+    def set_reg(self, vcpu: Any, number: int, value: int) -> None:
+        """Set a register of at most 64 bits of a vCPU that is not running."""
+        self.check(lib.vmr_kvm_set_reg(vcpu, number, value), "vCPU")
+
+    def has_device(self, kind: int) -> bool:
+        """Return whether KVM has devices of ``kind`` (KVM_DEV_TYPE_*); none is made."""
+        return bool(lib.vmr_kvm_device_test(self.handle, kind) == 0)
+
+    def new_device(self, kind: int, name: str) -> KernelDevice:
+        """Return a new device of ``kind``, called ``name`` in errors; the machine owns it."""
+        out = ffi.new("vmr_kvm_device **")
+        self.check(lib.vmr_kvm_device_new(self.handle, kind, out), name)
+        return KernelDevice(self, out[0], name)
+
+    # ---- vCPUs -------------------------------------------------------------------------------------------------------
+
     def mp_state(self, vcpu: Any) -> int:
         """Return where ``vcpu`` is in its life: KVM_MP_STATE_*."""
         out = ffi.new("uint32_t *")
@@ -78,6 +102,26 @@ class Vm:
     def set_mp_state(self, vcpu: Any, state: int) -> None:
         """Set KVM_MP_STATE_*."""
         self.check(lib.vmr_kvm_set_mp_state(vcpu, state), "vCPU")
+
+
+class KernelDevice:
+    """A device that KVM serves. Every method raises HostError E325 where KVM refuses."""
+
+    def __init__(self, vm: Vm, handle: Any, name: str) -> None:
+        self._vm = vm
+        self._handle = handle
+        self._name = name
+
+    def set(self, group: int, attribute: int, ctype: str = "", value: int = 0) -> None:
+        """Set an attribute; ``ctype`` is what C calls the type of ``value``, none for an attribute without one."""
+        given = ffi.new(f"{ctype} *", value) if ctype else ffi.NULL
+        self._vm.check(lib.vmr_kvm_device_set(self._handle, group, attribute, given), self._name)
+
+    def get(self, group: int, attribute: int, ctype: str) -> int:
+        """Return an attribute of the type ``ctype``."""
+        out = ffi.new(f"{ctype} *")
+        self._vm.check(lib.vmr_kvm_device_get(self._handle, group, attribute, out), self._name)
+        return int(out[0])
 
 
 @frozen

@@ -1,7 +1,23 @@
-/* arm64: what the common vCPU loop asks of an architecture. */
+/* arm64: how a vCPU is made, and what the common vCPU loop asks of an architecture. */
 #include "kvm_core.h"
+#include "kvm_aarch64_api.h"
 
-#define FIRST_SPI 32 /* of the GIC's interrupt numbers */
+#define FIRST_SPI 32 /* of the GIC's interrupt numbers (Arm IHI 0069, section 2.2) */
+
+int vmr_kvm_arm_vcpu_init(vmr_vcpu *vcpu, uint32_t features, int powered) {
+  vmr_kvm_vcpu *k = vmr_kvm_vcpu_of(vcpu);
+  struct kvm_vcpu_init init = {0};
+  int rc = VMR_VM_CALL(k->kvm, KVM_ARM_PREFERRED_TARGET, &init);
+  if (rc < 0) return rc;
+  init.features[0] |= features | 1u << KVM_ARM_VCPU_PSCI_0_2;
+  if (!powered) init.features[0] |= 1u << KVM_ARM_VCPU_POWER_OFF;
+  rc = VMR_VCPU_CALL(k, KVM_ARM_VCPU_INIT, &init);
+  if (rc < 0 || !(features & 1u << KVM_ARM_VCPU_SVE)) return rc;
+  int feature = KVM_ARM_VCPU_SVE; /* with every vector length that the host has */
+  return VMR_VCPU_CALL(k, KVM_ARM_VCPU_FINALIZE, &feature);
+}
+
+/* ---- hooks ------------------------------------------------------------------------------------------------------- */
 
 int vmr_kvm_arch_exit(vmr_kvm_vcpu *k, vmr_exit *exit) { return vmr_kvm_unknown_exit(k, exit); }
 

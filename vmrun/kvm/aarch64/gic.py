@@ -1,0 +1,65 @@
+"""The GIC that KVM serves: version 3 with its redistributors and an ITS, or version 2 where the host has no more.
+
+Source: Linux ``Documentation/virt/kvm/devices/arm-vgic.rst``, ``arm-vgic-v3.rst``, ``arm-vgic-its.rst``; numbers from
+``include/uapi/linux/kvm.h`` and ``arch/arm64/include/uapi/asm/kvm.h``.
+"""
+
+from __future__ import annotations
+
+from vmrun.errors import HostError
+from vmrun.kvm.vm import Vm
+from vmrun.plan.model import DevicePlan, MachinePlan
+
+V2, V3, ITS = 5, 7, 8
+"""KVM_DEV_TYPE_ARM_VGIC_V2, _V3 and _ITS."""
+KINDS = {"gicv3": V3, "gicv2": V2}
+"""The kind of a plan's device -> the device of KVM."""
+
+_ADDRESS, _LINES, _CONTROL = 0, 3, 4  # KVM_DEV_ARM_VGIC_GRP_ADDR, _NR_IRQS, _CTRL
+_V2_DISTRIBUTOR, _V2_CPU = 0, 1  # KVM_VGIC_V2_ADDR_TYPE_*
+_V3_DISTRIBUTOR, _ITS_FRAME, _V3_REDISTRIBUTORS = 2, 4, 5  # KVM_VGIC_V3_ADDR_TYPE_DIST, ITS, V3 REDIST_REGION
+_INIT = 0  # KVM_DEV_ARM_VGIC_CTRL_INIT
+_PRIVATE = 32  # interrupts of each CPU's own, before the shared ones
+_REDISTRIBUTOR_SIZE = 0x20000
+"""A vCPU's redistributor: two frames of 64 KiB (Arm IHI 0069, section 12.10)."""
+
+
+def offered(vm: Vm) -> tuple[str, ...]:
+    """Return the kinds that this host has, best first."""
+    return tuple(kind for kind, number in KINDS.items() if vm.has_device(number))
+
+
+def add(vm: Vm, plan: MachinePlan, lines: int) -> None:
+    """Make the plan's GIC, with ``lines`` shared interrupts; every vCPU is there. Its interrupts are the machine's.
+
+    Raise HostError E310 for a plan without one, E325 where KVM refuses.
+    """
+    found = [device for device in plan.devices if device.kind in KINDS]
+    if len(found) != 1:
+        text = f"the plan has {len(found)} interrupt controllers that KVM is"
+        raise HostError(text, code="E310", remedy="plan the manifest again")
+    (gic,) = found
+    device = vm.new_device(KINDS[gic.kind], gic.kind)
+    for attribute, value in _addresses(gic, plan.cpu.count):
+        device.set(_ADDRESS, attribute, "uint64_t", value)
+    device.set(_LINES, 0, "uint32_t", _PRIVATE + lines)
+    device.set(_CONTROL, _INIT)
+    for its in (one for one in plan.devices if one.kind == "gicv3-its"):
+        frame = vm.new_device(ITS, its.kind)
+        frame.set(_ADDRESS, _ITS_FRAME, "uint64_t", its.base)
+        frame.set(_CONTROL, _INIT)
+    vm.wire()
+
+
+def _addresses(gic: DevicePlan, vcpus: int) -> tuple[tuple[int, int], ...]:
+    """Return what lies where: attributes of the group of addresses, and their values."""
+    second = gic.properties[SECOND[gic.kind]]
+    assert isinstance(second, int)
+    if gic.kind == "gicv2":
+        return ((_V2_DISTRIBUTOR, gic.base), (_V2_CPU, second))
+    # One region with room for all: count in bits 63 to 52, the base in 51 to 16, flags and the region's index 0.
+    return ((_V3_DISTRIBUTOR, gic.base), (_V3_REDISTRIBUTORS, vcpus << 52 | second))
+
+
+SECOND = {"gicv3": "redistributors", "gicv2": "cpu_interface"}
+"""The property of a plan's GIC that says where its other part lies."""
