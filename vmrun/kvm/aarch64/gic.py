@@ -15,10 +15,10 @@ V2, V3, ITS = 5, 7, 8
 KINDS = {"gicv3": V3, "gicv2": V2}
 """The kind of a plan's device -> the device of KVM."""
 
-_ADDRESS, _LINES, _CONTROL = 0, 3, 4  # KVM_DEV_ARM_VGIC_GRP_ADDR, _NR_IRQS, _CTRL
-_V2_DISTRIBUTOR, _V2_CPU = 0, 1  # KVM_VGIC_V2_ADDR_TYPE_*
-_V3_DISTRIBUTOR, _ITS_FRAME, _V3_REDISTRIBUTORS = 2, 4, 5  # KVM_VGIC_V3_ADDR_TYPE_DIST, ITS, V3 REDIST_REGION
-_INIT = 0  # KVM_DEV_ARM_VGIC_CTRL_INIT
+GROUP_ADDRESSES, GROUP_LINES, GROUP_CONTROL = 0, 3, 4  # KVM_DEV_ARM_VGIC_GRP_ADDR, _NR_IRQS, _CTRL
+V2_DISTRIBUTOR, V2_CPU = 0, 1  # KVM_VGIC_V2_ADDR_TYPE_*
+V3_DISTRIBUTOR, ITS_FRAME, V3_REDISTRIBUTORS = 2, 4, 5  # KVM_VGIC_V3_ADDR_TYPE_DIST, ITS, V3 REDIST_REGION
+INIT = 0  # KVM_DEV_ARM_VGIC_CTRL_INIT
 _PRIVATE = 32  # interrupts of each CPU's own, before the shared ones
 _REDISTRIBUTOR_SIZE = 0x20000
 """A vCPU's redistributor: two frames of 64 KiB (Arm IHI 0069, section 12.10)."""
@@ -41,13 +41,13 @@ def add(vm: Vm, plan: MachinePlan, lines: int) -> None:
     (gic,) = found
     device = vm.new_device(KINDS[gic.kind], gic.kind)
     for attribute, value in _addresses(gic, plan.cpu.count):
-        device.set(_ADDRESS, attribute, "uint64_t", value)
-    device.set(_LINES, 0, "uint32_t", _PRIVATE + lines)
-    device.set(_CONTROL, _INIT)
+        device.set(GROUP_ADDRESSES, attribute, "uint64_t", value)
+    device.set(GROUP_LINES, 0, "uint32_t", _PRIVATE + lines)
+    device.set(GROUP_CONTROL, INIT)
     for its in (one for one in plan.devices if one.kind == "gicv3-its"):
         frame = vm.new_device(ITS, its.kind)
-        frame.set(_ADDRESS, _ITS_FRAME, "uint64_t", its.base)
-        frame.set(_CONTROL, _INIT)
+        frame.set(GROUP_ADDRESSES, ITS_FRAME, "uint64_t", its.base)
+        frame.set(GROUP_CONTROL, INIT)
     vm.wire()
 
 
@@ -56,9 +56,9 @@ def _addresses(gic: DevicePlan, vcpus: int) -> tuple[tuple[int, int], ...]:
     second = gic.properties[SECOND[gic.kind]]
     assert isinstance(second, int)
     if gic.kind == "gicv2":
-        return ((_V2_DISTRIBUTOR, gic.base), (_V2_CPU, second))
+        return ((V2_DISTRIBUTOR, gic.base), (V2_CPU, second))
     # One region with room for all: count in bits 63 to 52, the base in 51 to 16, flags and the region's index 0.
-    return ((_V3_DISTRIBUTOR, gic.base), (_V3_REDISTRIBUTORS, vcpus << 52 | second))
+    return ((V3_DISTRIBUTOR, gic.base), (V3_REDISTRIBUTORS, vcpus << 52 | second))
 
 
 SECOND = {"gicv3": "redistributors", "gicv2": "cpu_interface"}
