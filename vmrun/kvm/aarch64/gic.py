@@ -6,27 +6,32 @@ Source: Linux ``Documentation/virt/kvm/devices/arm-vgic.rst``, ``arm-vgic-v3.rst
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from vmrun.errors import HostError
 from vmrun.kvm.vm import Vm
-from vmrun.plan.model import DevicePlan, MachinePlan
+from vmrun.plan.model import MachinePlan
 
 V2, V3, ITS = 5, 7, 8
 """KVM_DEV_TYPE_ARM_VGIC_V2, _V3 and _ITS."""
-KINDS = {"gicv3": V3, "gicv2": V2}
-"""The kind of a plan's device -> the device of KVM."""
+CONTROLLERS = {"gicv3": V3, "gicv2": V2}
+"""The kind of a plan's device -> the device of KVM, best first."""
+KINDS = frozenset({*CONTROLLERS, "gicv3-redist", "gicv3-its", "gicv2-cpu"})
+"""Kinds of a plan's devices that are the GIC, or a part of it with a place of its own."""
 
 GROUP_ADDRESSES, GROUP_LINES, GROUP_CONTROL = 0, 3, 4  # KVM_DEV_ARM_VGIC_GRP_ADDR, _NR_IRQS, _CTRL
 V2_DISTRIBUTOR, V2_CPU = 0, 1  # KVM_VGIC_V2_ADDR_TYPE_*
 V3_DISTRIBUTOR, ITS_FRAME, V3_REDISTRIBUTORS = 2, 4, 5  # KVM_VGIC_V3_ADDR_TYPE_DIST, ITS, V3 REDIST_REGION
 INIT = 0  # KVM_DEV_ARM_VGIC_CTRL_INIT
+
+REDISTRIBUTOR = 0x20000
+"""Bytes of a vCPU's redistributor: two frames of 64 KiB (Arm IHI 0069, section 12.10)."""
 _PRIVATE = 32  # interrupts of each CPU's own, before the shared ones
-_REDISTRIBUTOR_SIZE = 0x20000
-"""A vCPU's redistributor: two frames of 64 KiB (Arm IHI 0069, section 12.10)."""
 
 
 def offered(vm: Vm) -> tuple[str, ...]:
-    """Return the kinds that this host has, best first."""
-    return tuple(kind for kind, number in KINDS.items() if vm.has_device(number))
+    """Return the controllers that this host has, best first."""
+    return tuple(kind for kind, number in CONTROLLERS.items() if vm.has_device(number))
 
 
 def add(vm: Vm, plan: MachinePlan, lines: int) -> None:
@@ -34,13 +39,13 @@ def add(vm: Vm, plan: MachinePlan, lines: int) -> None:
 
     Raise HostError E310 for a plan without one, E325 where KVM refuses.
     """
-    found = [device for device in plan.devices if device.kind in KINDS]
+    found = [device.kind for device in plan.devices if device.kind in CONTROLLERS]
     if len(found) != 1:
         text = f"the plan has {len(found)} interrupt controllers that KVM is"
         raise HostError(text, code="E310", remedy="plan the manifest again")
-    (gic,) = found
-    device = vm.new_device(KINDS[gic.kind], gic.kind)
-    for attribute, value in _addresses(gic, plan.cpu.count):
+    (kind,) = found
+    device = vm.new_device(CONTROLLERS[kind], kind)
+    for attribute, value in _addresses(plan):
         device.set(GROUP_ADDRESSES, attribute, "uint64_t", value)
     device.set(GROUP_LINES, 0, "uint32_t", _PRIVATE + lines)
     device.set(GROUP_CONTROL, INIT)
@@ -51,15 +56,15 @@ def add(vm: Vm, plan: MachinePlan, lines: int) -> None:
     vm.wire()
 
 
-def _addresses(gic: DevicePlan, vcpus: int) -> tuple[tuple[int, int], ...]:
-    """Return what lies where: attributes of the group of addresses, and their values."""
-    second = gic.properties[SECOND[gic.kind]]
-    assert isinstance(second, int)
-    if gic.kind == "gicv2":
-        return ((V2_DISTRIBUTOR, gic.base), (V2_CPU, second))
-    # One region with room for all: count in bits 63 to 52, the base in 51 to 16, flags and the region's index 0.
-    return ((V3_DISTRIBUTOR, gic.base), (V3_REDISTRIBUTORS, vcpus << 52 | second))
-
-
-SECOND = {"gicv3": "redistributors", "gicv2": "cpu_interface"}
-"""The property of a plan's GIC that says where its other part lies."""
+def _addresses(plan: MachinePlan) -> Iterator[tuple[int, int]]:
+    """Yield what lies where: attributes of the group of addresses, and their values."""
+    single = {"gicv3": V3_DISTRIBUTOR, "gicv2": V2_DISTRIBUTOR, "gicv2-cpu": V2_CPU}
+    left, region = plan.cpu.count, 0
+    for device in plan.devices:
+        if device.kind in single:
+            yield single[device.kind], device.base
+        elif device.kind == "gicv3-redist":
+            # Redistributors in bits 63 to 52, the base in 51 to 16, flags, the region's number in 11 to 0.
+            fit = min(left, device.size // REDISTRIBUTOR)
+            yield V3_REDISTRIBUTORS, fit << 52 | device.base | region
+            left, region = left - fit, region + 1

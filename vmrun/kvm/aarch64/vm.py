@@ -14,7 +14,7 @@ from vmrun.kvm.host import Kvm
 from vmrun.kvm.vm import Vm, fault
 from vmrun.plan.model import ArmCpus, EntryPlan, MachinePlan
 
-IN_KERNEL = frozenset({*gic.KINDS, "gicv3-its"})
+IN_KERNEL = gic.KINDS
 """Kinds of a plan's devices that KVM itself is."""
 
 LINES = 256
