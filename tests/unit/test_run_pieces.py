@@ -108,16 +108,17 @@ def test_a_tail_is_the_end(chunks: list[bytes]) -> None:
 def test_keys_do_not_depend_on_chunks(data: bytes, cuts: list[int]) -> None:
     def run(chunks: list[bytes]) -> tuple[bytes, list[str]]:
         done: list[str] = []
-        keys = EscapeKeys(1, lambda: done.append("quit"), lambda: done.append("help"))
+        keys = EscapeKeys(1, {"x": lambda: done.append("quit"), "p": lambda: done.append("power")})
         return b"".join(map(keys.feed, chunks)), done
 
     assert run([data]) == run(pieces(data, cuts))
+    assert run([b"a\x01pb\x01X\x01q\x01\x01c"]) == (b"ab\x01c", ["power", "quit"])
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=200))
 def test_without_an_escape_every_key_is_the_guests(data: bytes) -> None:
-    assert EscapeKeys(None, lambda: None, lambda: None).feed(data) == data
+    assert EscapeKeys(None, {"x": lambda: None}).feed(data) == data
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,8 @@ def test_the_keys_of_vmrun(start: Callable[..., Process]) -> None:
     child.until(b"ready")
     child.type(b"\x01h")
     child.until(b"Ctrl-a x quits")
+    child.type(b"\x01p")
+    child.until(b"this machine has no power key")
     child.type(b"\x01")
     child.type(b"x")
     assert child.wait() == 0

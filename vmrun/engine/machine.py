@@ -150,6 +150,13 @@ class LiveMachine(ABC):
             if resize is not None:
                 resize(columns, rows)
 
+    def press_power(self) -> bool:
+        """Press the machine's power key; return whether it has one."""
+        keys = [device.press_power for device in self._devices.values() if hasattr(device, "press_power")]
+        for press in keys:
+            press()
+        return bool(keys)
+
     def counters(self) -> Mapping[str, int]:
         """Return the vCPUs' counters, summed, and those of the devices, as ``device.counter``."""
         sums = dict(self._vcpu_counters())

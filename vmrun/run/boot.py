@@ -65,6 +65,11 @@ class Boot:
         if size is not None and self._machine is not None and not self.ended:
             self._machine.resize_console(*size)
 
+    def _press_power(self) -> None:
+        """Press the guest's power key, and say where it has none."""
+        if self._machine is not None and not self.ended and not self._machine.press_power():
+            self._host.observer.note("this machine has no power key")
+
     @property
     def heard(self) -> Heard:
         """Return what the guest has said so far."""
@@ -97,7 +102,7 @@ class Boot:
             return vcpus.event
 
     def _start(self, machine: Machine, vcpus: VcpuThreads, wiring: Wiring) -> None:
-        keys = self._host.take_terminal()  # forks its guardian: before there is any thread
+        keys = self._host.take_terminal(self._press_power)  # forks its guardian: before there is any thread
         self._connect(wiring, keys)
         self.resize()
         machine.start()

@@ -65,6 +65,9 @@ class Machine(Protocol):
     def resize_console(self, columns: int, rows: int) -> None:
         """Tell the guest the size of its console's terminal, in characters."""
 
+    def press_power(self) -> bool:
+        """Press the machine's power key, which asks the guest to shut down; return whether there is one. Any thread."""
+
     def vcpu_states(self) -> Sequence[Mapping[str, int]]:
         """Return where each vCPU stands, registers by name (``pc`` among them); only once all have returned."""
 

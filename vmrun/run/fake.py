@@ -111,6 +111,11 @@ class FakeMachine:
         """Note the size."""
         self.journal.append(f"resize {columns}x{rows}")
 
+    def press_power(self) -> bool:
+        """Note that there is none."""
+        self.journal.append("power key")
+        return False
+
     def run_vcpu(self, index: int) -> FakeExit:
         """Play the script on vCPU 0; the others wait for the end, or for their Leave."""
         if index == 0:

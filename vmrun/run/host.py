@@ -112,8 +112,11 @@ class HostSide:
 
     # ---- the terminal ----------------------------------------------------------------------------------------------
 
-    def take_terminal(self) -> Callable[[bytes], bytes]:
-        """Give the terminal to the guest, if it is to have it; return what translates a person's keys."""
+    def take_terminal(self, power: Callable[[], None]) -> Callable[[bytes], bytes]:
+        """Give the terminal to the guest, if it is to have it; return what translates a person's keys.
+
+        ``power`` presses the guest's power key.
+        """
         attachment = self.attachment
         if not attachment.raw or attachment.console_in is None:
             return bytes
@@ -124,11 +127,17 @@ class HostSide:
         if attachment.escape is None:
             return bytes
         key = key_name(attachment.escape)
-        return EscapeKeys(
-            attachment.escape,
-            quit=lambda: self._end(Event(STOPPED, detail=f"quit by {key} x")),
-            help=lambda: self.observer.note(f"{key} x quits, {key} h shows this, {key} {key} sends {key} to the guest"),
-        ).feed
+        words = (
+            f"{key} x quits, {key} p presses the power key, {key} h shows this, {key} {key} sends {key} to the guest"
+        )
+
+        def helps() -> None:
+            self.observer.note(words)
+
+        def quits() -> None:
+            self._end(Event(STOPPED, detail=f"quit by {key} x"))
+
+        return EscapeKeys(attachment.escape, {"x": quits, "p": power, "h": helps, "?": helps}).feed
 
     def retake_terminal(self) -> None:
         """Enter raw mode again after a stop and a continue."""

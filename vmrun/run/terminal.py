@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import termios
 import tty
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from vmrun.errors import HostError
@@ -37,13 +37,13 @@ def key_name(byte: int) -> str:
 class EscapeKeys:
     """Takes vmrun's own keys out of what a person types, however it is cut into chunks.
 
-    The escape key and then ``x`` quits, ``h`` (or ``?``) helps, the escape key again sends one; others are ignored.
+    After the escape key, a key of ``actions`` (small letters; capitals do the same) acts, the escape key again sends
+    one, and others are ignored.
     """
 
-    def __init__(self, escape: int | None, quit: Callable[[], None], help: Callable[[], None]) -> None:
+    def __init__(self, escape: int | None, actions: Mapping[str, Callable[[], None]]) -> None:
         self._escape = escape
-        self._quit = quit
-        self._help = help
+        self._actions = actions
         self._armed = False
 
     def feed(self, data: bytes) -> bytes:
@@ -61,10 +61,8 @@ class EscapeKeys:
             self._armed = False
             if byte == self._escape:
                 out.append(byte)
-            elif byte in b"xX":
-                self._quit()
-            elif byte in b"hH?":
-                self._help()
+            elif act := self._actions.get(chr(byte).lower()):
+                act()
         return bytes(out)
 
 

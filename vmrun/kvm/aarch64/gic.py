@@ -66,5 +66,6 @@ def _addresses(plan: MachinePlan) -> Iterator[tuple[int, int]]:
         elif device.kind == "gicv3-redist":
             # Redistributors in bits 63 to 52, the base in 51 to 16, flags, the region's number in 11 to 0.
             fit = min(left, device.size // REDISTRIBUTOR)
-            yield V3_REDISTRIBUTORS, fit << 52 | device.base | region
+            if fit:
+                yield V3_REDISTRIBUTORS, fit << 52 | device.base | region
             left, region = left - fit, region + 1
