@@ -1,36 +1,21 @@
-/* NS16550A. What the host has not taken yet waits in a ring behind the transmitter: while that is full, LSR says so, and
- * the guest waits as for a slow line. No vCPU ever blocks on the host's terminal. */
-#define _GNU_SOURCE
+/* NS16550A. What the host has not taken yet waits in a ring behind the transmitter (serial.h): while that has no room for
+ * a FIFO's bytes, LSR says so, and the guest waits as for a slow line. */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
 
 #include "devices_api.h"
-#include "stream.h"
+#include "serial.h"
 
 #define NAME "uart16550"
-#define RX_SIZE 512u
-#define TX_SIZE 8192u
-#define TX_FLUSH 256u /* write on the vCPU's thread from this fill on, or at a line's end; else the timer does */
-#define FLUSH_NS 2000000
 #define MSR_LINES 0xb0 /* DCD, DSR, CTS: somebody is there */
 
 struct vmr_uart16550 {
   vmr_machine *machine;
+  vmr_serial serial;
   uint32_t gsi;
-  pthread_mutex_t lock;
-  vmr_stream in, out;
-  int timer;
-  bool timer_armed, in_paused, in_ended, out_watched, out_waits;
-  int out_errno;
-  bool irq, thre_pending, overrun;
+  bool irq, thre_pending, tx_stalled, overrun;
   uint8_t ier, fcr, lcr, mcr, msr, scr;
   uint16_t divisor;
-  uint32_t rx_at, rx_count, tx_at, tx_count;
-  uint8_t rx[RX_SIZE], tx[TX_SIZE];
 };
 
 /* ---- interrupts -------------------------------------------------------------------------------------------------- */
@@ -43,8 +28,8 @@ static uint32_t rx_trigger(const vmr_uart16550 *uart) {
 /* The cause of highest priority, as IIR shows it. */
 static uint8_t cause(const vmr_uart16550 *uart) {
   if (uart->ier & VMR_UART_IER_RLS && uart->overrun) return VMR_UART_IIR_RLS;
-  if (uart->ier & VMR_UART_IER_RDA && uart->rx_count) /* below the trigger level the timeout has always passed */
-    return uart->rx_count >= rx_trigger(uart) ? VMR_UART_IIR_RDA : VMR_UART_IIR_TIMEOUT;
+  if (uart->ier & VMR_UART_IER_RDA && uart->serial.rx_count) /* below the trigger level the timeout has always passed */
+    return uart->serial.rx_count >= rx_trigger(uart) ? VMR_UART_IIR_RDA : VMR_UART_IIR_TIMEOUT;
   if (uart->ier & VMR_UART_IER_THRE && uart->thre_pending) return VMR_UART_IIR_THRE;
   if (uart->ier & VMR_UART_IER_MSR && uart->msr & 0x0f) return VMR_UART_IIR_MSR;
   return VMR_UART_IIR_NONE;
@@ -55,116 +40,37 @@ static void update_irq(vmr_uart16550 *uart) {
   if (level != uart->irq) vmr_irq_set(uart->machine, uart->gsi, uart->irq = level);
 }
 
-/* ---- host side --------------------------------------------------------------------------------------------------- */
-
-static void tx_flush(vmr_uart16550 *uart) {
-  while (uart->tx_count) {
-    uint32_t first = uart->tx_at + uart->tx_count > TX_SIZE ? TX_SIZE - uart->tx_at : uart->tx_count;
-    struct iovec iov[2] = {{uart->tx + uart->tx_at, first}, {uart->tx, uart->tx_count - first}};
-    ssize_t put = uart->out_errno ? (ssize_t)uart->tx_count : vmr_stream_write(&uart->out, iov, first < uart->tx_count ? 2 : 1);
-    if (put == -EAGAIN || put == 0) break;
-    if (put < 0) {
-      uart->out_errno = (int)-put; /* nobody reads any more: the guest's bytes are dropped from here on */
-      continue;
-    }
-    uart->tx_at = (uart->tx_at + (uint32_t)put) % TX_SIZE;
-    uart->tx_count -= (uint32_t)put;
+/* Locked: the host moved bytes. */
+static void moved(void *device) {
+  vmr_uart16550 *uart = device;
+  if (uart->tx_stalled && vmr_serial_ready(&uart->serial)) {
+    uart->tx_stalled = false;
+    uart->thre_pending = true;
   }
-  bool waits = uart->tx_count != 0;
-  if (uart->out_watched && waits != uart->out_waits) {
-    vmr_io_modify(uart->machine, uart->out.fd, waits ? EPOLLOUT : 0);
-    uart->out_waits = waits;
-  }
-}
-
-static void on_out(void *opaque, uint32_t events) {
-  vmr_uart16550 *uart = opaque;
-  (void)events;
-  pthread_mutex_lock(&uart->lock);
-  bool was_full = uart->tx_count == TX_SIZE;
-  tx_flush(uart);
-  if (was_full && uart->tx_count < TX_SIZE) uart->thre_pending = true;
   update_irq(uart);
-  pthread_mutex_unlock(&uart->lock);
-}
-
-static void on_timer(void *opaque, uint32_t events) {
-  vmr_uart16550 *uart = opaque;
-  (void)events;
-  uint64_t expirations;
-  pthread_mutex_lock(&uart->lock);
-  if (read(uart->timer, &expirations, sizeof expirations) > 0) uart->timer_armed = false;
-  tx_flush(uart);
-  pthread_mutex_unlock(&uart->lock);
-}
-
-static void on_in(void *opaque, uint32_t events) {
-  vmr_uart16550 *uart = opaque;
-  (void)events;
-  pthread_mutex_lock(&uart->lock);
-  uint32_t room = RX_SIZE - uart->rx_count, end = (uart->rx_at + uart->rx_count) % RX_SIZE;
-  if (room && !(uart->mcr & VMR_UART_MCR_LOOP)) {
-    struct iovec iov = {uart->rx + end, end + room > RX_SIZE ? RX_SIZE - end : room};
-    ssize_t got = vmr_stream_read(&uart->in, &iov, 1);
-    if (got > 0) uart->rx_count += (uint32_t)got;
-    if (got == 0 || (got < 0 && got != -EAGAIN)) {
-      uart->in_ended = true;
-      vmr_io_remove(uart->machine, uart->in.fd);
-    }
-  }
-  uart->in_paused = !uart->in_ended && (uart->rx_count == RX_SIZE || uart->mcr & VMR_UART_MCR_LOOP);
-  if (uart->in_paused) vmr_io_modify(uart->machine, uart->in.fd, 0);
-  update_irq(uart);
-  pthread_mutex_unlock(&uart->lock);
-}
-
-static void resume_in(vmr_uart16550 *uart) {
-  if (!uart->in_paused || uart->rx_count > RX_SIZE / 2 || uart->mcr & VMR_UART_MCR_LOOP) return;
-  uart->in_paused = false;
-  vmr_io_modify(uart->machine, uart->in.fd, EPOLLIN);
 }
 
 /* ---- guest side -------------------------------------------------------------------------------------------------- */
 
 static void send(vmr_uart16550 *uart, uint8_t byte) {
   if (uart->mcr & VMR_UART_MCR_LOOP) {
-    uart->overrun |= uart->rx_count >= 16;
-    if (uart->rx_count < 16) uart->rx[(uart->rx_at + uart->rx_count++) % RX_SIZE] = byte;
+    uart->overrun |= !vmr_serial_echo(&uart->serial, byte, VMR_SERIAL_FIFO);
     uart->thre_pending = true;
     return;
   }
-  if (uart->tx_count == TX_SIZE) {
-    vmr_guest_did_wrong(uart->machine, NAME, "byte sent while the transmitter was full");
-    return;
-  }
-  uart->tx[(uart->tx_at + uart->tx_count++) % TX_SIZE] = byte;
-  if (byte == '\n' || uart->tx_count >= TX_FLUSH) {
-    if (!uart->out_waits) tx_flush(uart);
-  } else if (!uart->timer_armed) {
-    struct itimerspec soon = {.it_value.tv_nsec = FLUSH_NS};
-    uart->timer_armed = timerfd_settime(uart->timer, 0, &soon, NULL) == 0;
-  }
-  uart->thre_pending = uart->tx_count < TX_SIZE;
-}
-
-static uint8_t receive(vmr_uart16550 *uart) {
-  if (!uart->rx_count) return 0;
-  uint8_t byte = uart->rx[uart->rx_at];
-  uart->rx_at = (uart->rx_at + 1) % RX_SIZE;
-  uart->rx_count--;
-  resume_in(uart);
-  return byte;
+  if (!vmr_serial_send(&uart->serial, byte)) vmr_guest_did_wrong(uart->machine, NAME, "byte sent while the transmitter was full");
+  uart->thre_pending = vmr_serial_ready(&uart->serial);
+  uart->tx_stalled = !uart->thre_pending;
 }
 
 static void set_fcr(vmr_uart16550 *uart, uint8_t value) {
   if ((value ^ uart->fcr) & VMR_UART_FCR_ENABLE) value |= VMR_UART_FCR_CLEAR_RX | VMR_UART_FCR_CLEAR_TX;
   if (value & VMR_UART_FCR_CLEAR_RX) {
-    uart->rx_count = 0;
+    vmr_serial_drop(&uart->serial, VMR_SERIAL_RX);
     uart->overrun = false;
-    resume_in(uart);
   }
   /* Clearing the transmitter loses nothing: its bytes count as sent, they only wait for the host. */
-  if (value & VMR_UART_FCR_CLEAR_TX) uart->thre_pending = uart->tx_count < TX_SIZE;
+  if (value & VMR_UART_FCR_CLEAR_TX) uart->thre_pending = vmr_serial_ready(&uart->serial);
   uart->fcr = value & (VMR_UART_FCR_ENABLE | VMR_UART_FCR_TRIGGER);
 }
 
@@ -176,12 +82,12 @@ static void set_mcr(vmr_uart16550 *uart, uint8_t value) {
   uint8_t changed = (uint8_t)((lines ^ uart->msr) >> 4);
   uint8_t ring_fell = uart->msr & 0x40 && !(lines & 0x40) ? 4 : 0;
   uart->msr = (uint8_t)(lines | (uart->msr & 0x0f) | (changed & 0x0b) | ring_fell);
-  resume_in(uart);
+  vmr_serial_hold(&uart->serial, uart->mcr & VMR_UART_MCR_LOOP);
 }
 
 static uint8_t lsr(vmr_uart16550 *uart) {
-  uint8_t value = uart->rx_count ? VMR_UART_LSR_DR : 0;
-  if (uart->tx_count < TX_SIZE) value |= VMR_UART_LSR_THRE | VMR_UART_LSR_TEMT;
+  uint8_t value = uart->serial.rx_count ? VMR_UART_LSR_DR : 0;
+  if (vmr_serial_ready(&uart->serial)) value |= VMR_UART_LSR_THRE | VMR_UART_LSR_TEMT;
   if (uart->overrun) value |= VMR_UART_LSR_OE;
   uart->overrun = false;
   return value;
@@ -197,7 +103,7 @@ static uint8_t read_register(vmr_uart16550 *uart, uint64_t offset) {
   bool dlab = uart->lcr & VMR_UART_LCR_DLAB;
   uint8_t value;
   switch (offset) {
-    case VMR_UART_RBR: return dlab ? (uint8_t)uart->divisor : receive(uart);
+    case VMR_UART_RBR: return dlab ? (uint8_t)uart->divisor : vmr_serial_receive(&uart->serial);
     case VMR_UART_IER: return dlab ? (uint8_t)(uart->divisor >> 8) : uart->ier;
     case VMR_UART_IIR: return iir(uart);
     case VMR_UART_LCR: return uart->lcr;
@@ -209,7 +115,7 @@ static uint8_t read_register(vmr_uart16550 *uart, uint64_t offset) {
 }
 
 static void set_ier(vmr_uart16550 *uart, uint8_t value) {
-  if (value & ~uart->ier & VMR_UART_IER_THRE) uart->thre_pending = uart->tx_count < TX_SIZE;
+  if (value & ~uart->ier & VMR_UART_IER_THRE) uart->thre_pending = vmr_serial_ready(&uart->serial);
   uart->ier = value & 0x0f;
 }
 
@@ -239,10 +145,10 @@ static uint64_t uart_read(void *device, uint64_t offset, uint32_t size) {
     vmr_guest_did_wrong(uart->machine, NAME, "read beyond the registers");
     return 0;
   }
-  pthread_mutex_lock(&uart->lock);
+  pthread_mutex_lock(&uart->serial.lock);
   uint8_t value = read_register(uart, offset);
   update_irq(uart);
-  pthread_mutex_unlock(&uart->lock);
+  pthread_mutex_unlock(&uart->serial.lock);
   return value;
 }
 
@@ -253,48 +159,20 @@ static void uart_write(void *device, uint64_t offset, uint32_t size, uint64_t va
     vmr_guest_did_wrong(uart->machine, NAME, "write beyond the registers");
     return;
   }
-  pthread_mutex_lock(&uart->lock);
+  pthread_mutex_lock(&uart->serial.lock);
   write_register(uart, offset, (uint8_t)value);
   update_irq(uart);
-  pthread_mutex_unlock(&uart->lock);
+  pthread_mutex_unlock(&uart->serial.lock);
 }
 
 static const vmr_bus_ops bus_ops = {.read = uart_read, .write = uart_write};
 
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
-static bool uart_idle(void *device) {
-  vmr_uart16550 *uart = device;
-  pthread_mutex_lock(&uart->lock);
-  if (!uart->out_waits) tx_flush(uart);
-  bool idle = !uart->tx_count;
-  pthread_mutex_unlock(&uart->lock);
-  return idle;
-}
-
 static void uart_free(void *device) {
   vmr_uart16550 *uart = device;
-  vmr_stream_close(&uart->in);
-  vmr_stream_close(&uart->out);
-  if (uart->timer >= 0) close(uart->timer);
-  pthread_mutex_destroy(&uart->lock);
+  vmr_serial_fini(&uart->serial);
   free(uart);
-}
-
-static int open_streams(vmr_uart16550 *uart, int in_fd, int out_fd) {
-  vmr_machine *machine = uart->machine;
-  int rc = vmr_stream_open(machine, &uart->in, in_fd, false);
-  if (!rc) rc = vmr_stream_open(machine, &uart->out, out_fd, true);
-  if (rc) return rc;
-  uart->in_ended = uart->in.fd < 0;
-  uart->out_errno = uart->out.fd < 0 ? EBADF : 0;
-  uart->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-  if (uart->timer < 0) return vmr_fail(machine, errno, NAME ": the host gives no timer");
-  rc = vmr_io_add(machine, uart->timer, EPOLLIN, on_timer, uart);
-  if (!rc && uart->in.fd >= 0) rc = vmr_io_add(machine, uart->in.fd, EPOLLIN, on_in, uart);
-  if (!rc && uart->out.fd >= 0) rc = vmr_io_add(machine, uart->out.fd, 0, on_out, uart);
-  uart->out_watched = !rc && uart->out.fd >= 0;
-  return rc;
 }
 
 int vmr_uart16550_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t gsi, int in_fd, int out_fd,
@@ -307,23 +185,22 @@ int vmr_uart16550_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_
   uart->gsi = gsi;
   uart->msr = MSR_LINES;
   uart->divisor = 12; /* 9600 baud at 1.8432 MHz: what a reset leaves is undefined, this divides by no zero */
-  uart->in.fd = uart->out.fd = uart->timer = -1;
-  pthread_mutex_init(&uart->lock, NULL);
+  vmr_serial_init(&uart->serial, machine, moved, uart);
   int rc = vmr_on_free(machine, uart_free, uart);
   if (rc) {
     uart_free(uart);
     return rc;
   }
-  rc = open_streams(uart, in_fd, out_fd);
-  if (!rc) rc = vmr_on_drain(machine, uart_idle, uart);
+  rc = vmr_serial_open(&uart->serial, NAME, in_fd, out_fd);
   if (!rc) rc = vmr_bus_add(machine, gpa, size, &bus_ops, uart);
   if (!rc) *out = uart;
   return rc;
 }
 
 void vmr_uart16550_get_state(vmr_uart16550 *uart, vmr_uart16550_state *state) {
-  pthread_mutex_lock(&uart->lock);
-  *state = (vmr_uart16550_state){uart->rx_count, uart->tx_count, uart->divisor, uart->irq, !uart->in_ended,
-                                 (uint32_t)(uart->out.fd < 0 ? 0 : uart->out_errno)};
-  pthread_mutex_unlock(&uart->lock);
+  const vmr_serial *serial = &uart->serial;
+  pthread_mutex_lock(&uart->serial.lock);
+  *state = (vmr_uart16550_state){serial->rx_count, serial->tx_count, uart->divisor, uart->irq, !serial->in_ended,
+                                 (uint32_t)(serial->out.fd < 0 ? 0 : serial->out_errno)};
+  pthread_mutex_unlock(&uart->serial.lock);
 }
