@@ -133,13 +133,15 @@ static void add_device(vmr_machine *machine, uint8_t kind) {
   vmr_virtio_blk *disk;
   vmr_virtio_rng *rng;
   vmr_uart16550 *uart;
+  vmr_pl011 *pl011;
   int rc = ftruncate(base, DISK_BYTES);
-  switch (kind % 6) {
+  switch (kind % 7) {
     case 0: rc |= vmr_virtio_blk_new(machine, DEVICE, 0x1000, 1, base, VMR_DISK_OVERLAY, overlay, "fuzz", &disk); break;
     case 1: rc |= vmr_virtio_blk_new(machine, DEVICE, 0x1000, 1, base, VMR_DISK_RW, -1, NULL, &disk); break;
     case 2: add_console(machine, zero, null); break;
     case 3: add_console(machine, null, zero); break;
     case 4: rc |= vmr_virtio_rng_new(machine, DEVICE, 0x1000, 1, -1, &rng); break;
+    case 5: rc |= vmr_pl011_new(machine, DEVICE, 0x1000, 1, zero, null, &pl011); break;
     default: rc |= vmr_uart16550_new(machine, DEVICE, 0x100, 1, zero, null, &uart); break;
   }
   if (rc) abort();

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vmrun
-from vmrun.devices import registry
+from vmrun.devices import gic, registry
 from vmrun.devices.model import FdtContext, label_of, no_nodes
 from vmrun.devices.registers import Bits, Register, RegisterMap
 from vmrun.errors import PlanError
@@ -18,12 +18,20 @@ from vmrun.tables.fdt import Cells, Cells64, FdtNode, Ref, Strings, encode
 KINDS = (
     "acpi-power",
     "cmos-rtc",
+    "gicv2",
+    "gicv2-cpu",
+    "gicv3",
+    "gicv3-its",
+    "gicv3-redist",
     "goldfish-rtc",
     "i8042",
     "i8254",
     "ioapic",
     "isa-debug-exit",
     "lapic",
+    "pl011",
+    "pl031",
+    "pl061",
     "plic",
     "sifive-test",
     "uart16550",
@@ -32,7 +40,7 @@ KINDS = (
     "virtio-mmio",
     "virtio-rng",
 )
-CONTEXT = FdtContext(("cpu0_intc", "cpu1_intc"))
+CONTEXT = FdtContext(("cpu0_intc", "cpu1_intc"), clock="apb_pclk")
 
 
 def plan(kind: str, id: str = "it") -> DevicePlan:
@@ -49,7 +57,7 @@ def test_every_device_is_found_by_its_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["", "floppy", "model", "registry", "testing", "../errors", "virtio_rng", "Plic", "core"]
+    "kind", ["", "floppy", "gic", "model", "registry", "testing", "timer", "../errors", "virtio_rng", "Plic", "core"]
 )
 def test_an_unknown_kind_is_refused(kind: str) -> None:
     with pytest.raises(PlanError) as caught:
@@ -92,8 +100,45 @@ def test_nodes_stand_where_the_device_stands(kind: str) -> None:
         assert node.prop("interrupts") == Cells(5)
     if device.compatible:
         assert node.prop("compatible") == Strings(*device.compatible)
-    intcs = tuple(FdtNode(label, (("x", Cells(1)),), label=label) for label in CONTEXT.hart_intcs)
-    assert encode(FdtNode("", (), (*intcs, *nodes.soc, *nodes.root)))
+    labels = (*CONTEXT.hart_intcs, CONTEXT.clock)
+    others = tuple(FdtNode(label, (("x", Cells(1)),), label=label) for label in labels)
+    assert encode(FdtNode("", (), (*others, *nodes.soc, *nodes.root)))
+
+
+GIC_PARTS = (
+    DevicePlan("gic", "gicv3", 0x800_0000, 0x10000),
+    DevicePlan("its", "gicv3-its", 0x808_0000, 0x20000),
+    DevicePlan("gicr0", "gicv3-redist", 0x80A_0000, 0x40000),
+    DevicePlan("gicr1", "gicv3-redist", 0x40_0000_0000, 0x40000),
+)
+
+
+@pytest.mark.parametrize("regions", [1, 2])
+def test_a_gicv3_is_one_node_of_its_parts(regions: int) -> None:
+    placed = GIC_PARTS[: 2 + regions]
+    (node,) = registry.load("gicv3").fdt(placed[0], FdtContext(placed=placed)).soc
+    windows = [(part.base, part.size) for part in (placed[0], *placed[2:])]
+    assert node.prop("reg") == Cells64(*(cell for window in windows for cell in window))
+    assert node.prop("#redistributor-regions") == (Cells(2) if regions == 2 else None)
+    (its,) = node.children
+    assert (its.name, its.prop("reg")) == ("msi-controller@8080000", Cells64(0x808_0000, 0x20000))
+
+
+def test_a_gicv2_is_one_node_of_its_parts() -> None:
+    placed = (DevicePlan("gic", "gicv2", 0x800_0000, 0x10000), DevicePlan("gicc", "gicv2-cpu", 0x801_0000, 0x10000))
+    (node,) = registry.load("gicv2").fdt(placed[0], FdtContext(placed=placed)).soc
+    assert node.prop("reg") == Cells64(0x800_0000, 0x10000, 0x801_0000, 0x10000)
+
+
+def test_a_gics_lines_have_three_cells() -> None:
+    assert gic.line(Interrupt(16, "edge")) == (0, 16, 1) and gic.line(Interrupt(1)) == (0, 1, 4)
+    assert gic.private(14) == (1, 14, 4) and gic.private(14, 8) == (1, 14, 0xFF04)
+
+
+def test_the_power_key_is_on_a_line_of_the_gpio() -> None:
+    (keys,) = registry.load("pl061").fdt(plan("pl061", "gpio"), CONTEXT).root
+    (key,) = keys.children
+    assert key.prop("gpios") == Cells(Ref("gpio"), 3, 0) and key.prop("linux,code") == Cells(116)
 
 
 def test_the_plic_has_one_context_a_hart() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from vmrun.devices.model import DeviceType, Needs, Quiet, Wires, irq_of
 from vmrun.devices.registers import READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
+from vmrun.devices.timer import Timer
 from vmrun.plan.model import DevicePlan
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ VALID = 0x80
 ANY = 0xC0
 """Alarm values from here on match every time."""
 
-_LONGEST_S = 3600.0  # threading's waits have a limit, and the host's clock may be set meanwhile
 _DAY_S = 86_400
 _NS = 1_000_000_000
 _YEARS = range(1970, 9000)
@@ -82,7 +82,7 @@ class CmosRtc(Quiet):
         self._irq = irq_of(device)
         self._clock_ns = wires.clock_ns
         self._lock = threading.RLock()
-        self._timer: threading.Timer | None = None
+        self._timer = Timer(self.expire)
         self._offset_ns = 0
         self._index = 0
         self._memory = bytearray(128)
@@ -194,14 +194,10 @@ class CmosRtc(Quiet):
         self._wait()
 
     def _wait(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._alarm_s is not None:
-            left_s = self._alarm_s - (self._clock_ns() + self._offset_ns) / _NS
-            self._timer = threading.Timer(min(max(left_s, 0.0), _LONGEST_S), self.expire)
-            self._timer.daemon = True
-            self._timer.start()
+            self._timer.start(self._alarm_s - (self._clock_ns() + self._offset_ns) / _NS)
+        else:
+            self._timer.stop()
 
     def _update(self) -> None:
         level = bool(self._flags & self._memory[B] & ALARM_FLAG)

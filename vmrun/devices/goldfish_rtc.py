@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Props, Wires, interrupts, irq_of, reg
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
+from vmrun.devices.timer import Timer
 from vmrun.plan.model import DevicePlan
 from vmrun.tables.fdt import FdtNode, Strings
 
@@ -32,7 +33,6 @@ REGISTERS = RegisterMap(
 )
 _LOW = 0xFFFF_FFFF
 _WRAP = (1 << 64) - 1
-_LONGEST_S = 3600.0  # threading's waits have a limit, and the host's clock may be set meanwhile
 
 
 def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
@@ -52,7 +52,7 @@ class GoldfishRtc:
         self._irq = irq_of(device)
         self._clock_ns = wires.clock_ns
         self._lock = threading.RLock()
-        self._timer: threading.Timer | None = None
+        self._timer = Timer(self.expire)
         self._offset = 0
         self._high_read = 0
         self._high_write = 0
@@ -87,14 +87,10 @@ class GoldfishRtc:
                 self._wait()
 
     def _wait(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._armed:
-            wait_s = min(max(self._alarm - self._now(), 0) / 1e9, _LONGEST_S)
-            self._timer = threading.Timer(wait_s, self.expire)
-            self._timer.daemon = True
-            self._timer.start()
+            self._timer.start((self._alarm - self._now()) / 1e9)
+        else:
+            self._timer.stop()
 
     def close(self) -> None:
         """Forget the alarm: no interrupt line is driven from here on."""

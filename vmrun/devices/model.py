@@ -34,6 +34,7 @@ __all__ = [
     "Props",
     "Quiet",
     "Wires",
+    "in_kernel",
     "no_aml",
     "no_nodes",
 ]
@@ -67,11 +68,14 @@ def one_cell(line: Interrupt) -> tuple[int, ...]:
 
 @frozen
 class FdtContext:
-    """What nodes refer to beyond the device: the labels of the harts' own interrupt controllers, in order, and how
-    the board's controller names a wired ``line`` in cells (its binding's ``#interrupt-cells``)."""
+    """What nodes refer to beyond the device: the labels of the harts' own interrupt controllers, in order, how the
+    board's controller names a wired ``line`` in cells (its binding's ``#interrupt-cells``), the label of the bus's
+    ``clock``, and all devices as ``placed``, for one that is described as part of another."""
 
     hart_intcs: tuple[str, ...] = ()
     line: Callable[[Interrupt], tuple[int, ...]] = one_cell
+    clock: str = ""
+    placed: tuple[DevicePlan, ...] = ()
 
 
 @frozen
@@ -130,6 +134,11 @@ class Quiet:
     def counters(self) -> Mapping[str, int]:
         """Return nothing."""
         return {}
+
+
+def in_kernel(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Live:
+    """Attach nothing: KVM serves the device in the kernel, the engine has made it, and no access comes out."""
+    return Quiet()
 
 
 @frozen

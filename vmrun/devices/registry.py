@@ -10,7 +10,7 @@ import vmrun.devices
 from vmrun.devices.model import DeviceType
 from vmrun.errors import PlanError
 
-_NOT_DEVICES = frozenset({"model", "registers", "registry", "testing"})
+_NOT_DEVICES = frozenset({"gic", "model", "primecell", "registers", "registry", "testing", "timer"})
 _KIND = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
