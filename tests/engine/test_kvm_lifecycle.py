@@ -208,9 +208,9 @@ def test_ram_that_kvm_does_not_take(kvm: None) -> None:
 
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.ENOMEM, errno.EMFILE, errno.EPERM, errno.EINVAL])
 def test_a_failed_call_names_everything(number: int) -> None:
-    error = host.failed(f"KVM_CREATE_IRQCHIP: {os.strerror(number)}", number, "interrupt controller")
-    assert (error.code, error.call, error.errno) == ("E325", "KVM_CREATE_IRQCHIP", number)
-    assert error.capability == "KVM_CAP_IRQCHIP"
+    error = host.failed(f"KVM_CREATE_VCPU: {os.strerror(number)}", number, "vCPU 1")
+    assert (error.code, error.call, error.errno) == ("E325", "KVM_CREATE_VCPU", number)
+    assert error.capability == "KVM_CAP_MAX_VCPUS"
     assert errno.errorcode[number] in error.message
     assert error.remedy
 
