@@ -216,7 +216,7 @@ def test_x86_kernels_are_none_of_riscvs(tmp_path: Path) -> None:
     for data in (bzimage(), vmlinux()):
         (tmp_path / "kernel").write_bytes(data)
         with Source(tmp_path / "kernel", key=("boot", "kernel")) as source, pytest.raises(PlanError, match="E112"):
-            detect(source, 0x8000_0000)
+            detect(source, "riscv64", 0x8000_0000)
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------

@@ -228,5 +228,5 @@ def _kernel(files: BootFiles) -> tuple[Kernel, tuple[Blob, ...]]:
         kernel = Kernel("image", "", (Segment(base, 0, size, size),), base)
     else:
         with Source(file.path, key=("boot", "kernel")) as source:
-            kernel = detect(source, RAM_BASE)
+            kernel = detect(source, "riscv64", RAM_BASE)
     return kernel, loading.kernel_blobs(file, kernel.segments)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from vmrun.boot.kernel import Segment
 from vmrun.boot.packed import GZIP_MAGIC, Packed
-from vmrun.boot.riscv_image import truncated
-from vmrun.boot.source import Source
+from vmrun.boot.source import Source, truncated
 from vmrun.boot.x86_kernel import X86Kernel
 from vmrun.errors import PlanError
 from vmrun.frozen import frozen

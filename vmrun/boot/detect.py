@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vmrun.boot import bzimage, elf, packed, riscv_image, vmlinux
+from vmrun.boot import arm64_image, bzimage, elf, packed, riscv_image, vmlinux
 from vmrun.boot.kernel import Kernel, Segment
-from vmrun.boot.source import Source
+from vmrun.boot.source import Source, truncated
 from vmrun.boot.x86_kernel import X86Kernel
 from vmrun.errors import PlanError
 from vmrun.units import format_size
@@ -40,32 +40,49 @@ _NO_KERNELS = (
 )
 _FORMS = {
     "riscv64": "name an Image, Image.gz, EFI zboot or ELF kernel, or a flat image such as u-boot.bin",
+    "aarch64": "name an Image, Image.gz or EFI zboot kernel",
     "x86_64": "name a bzImage (vmlinuz) or a vmlinux",
 }
+_WORDS = {"riscv64": "riscv64", "aarch64": "arm64", "x86_64": "x86_64"}
+"""Architectures as kernels' own trees and packages call them."""
+_IMAGE_HEADER = 64
+"""Bytes of the header of an Image, on riscv64 and on arm64."""
 _TEXT = frozenset(range(0x20, 0x7F)) | {9, 10, 13, 0x1B}
 
 
-def detect(source: Source, ram_base: int) -> Kernel:
-    """Return the kernel in ``source`` with its place in RAM from ``ram_base`` on (bytes).
+def detect(source: Source, arch: str, ram_base: int, granules: tuple[int, ...] = ()) -> Kernel:
+    """Return the kernel for ``arch`` (riscv64, aarch64) in ``source``, placed in RAM from ``ram_base`` (bytes) on.
 
-    A file of no known format is taken for a flat image, as U-Boot's: copied to ``ram_base`` + 2 MiB and entered there.
-    Compressed kernels are refused here: `packed` unpacks them first. Raise PlanError: E110 no kernel, E112 another
-    architecture, and what `riscv_image.place` and `elf.place` raise.
+    On riscv64 a file of no known format is taken for a flat image, as U-Boot's: copied to ``ram_base`` + 2 MiB and
+    entered there. ``granules`` are the sizes of an arm64 host's pages. Compressed kernels are refused here: `packed`
+    unpacks them first. Raise PlanError: E110 no kernel, E112 another architecture, and what the formats' own raise.
     """
     head = source.read(0, HEAD_SIZE)
-    if riscv_image.is_image(head):
+    if arch == "riscv64" and riscv_image.is_image(head):
         return riscv_image.place(source, ram_base)
+    if arch == "aarch64" and arm64_image.is_image(head):
+        return arm64_image.place(source, ram_base, granules)
     if head.startswith(elf.MAGIC):
-        return elf.place(source, ram_base)
-    _refuse_others(source, head, "riscv64")
-    if head[:2] == b"MZ" and len(head) < riscv_image.HEADER_SIZE:
-        raise riscv_image.truncated(source, riscv_image.HEADER_SIZE)
+        return _elf(source, arch, ram_base)
+    _refuse_others(source, head, arch)
+    if head[:2] == b"MZ" and len(head) < _IMAGE_HEADER:
+        raise truncated(source, _IMAGE_HEADER)
     if head[:2] == b"MZ" and head[4:8] != b"zimg":
-        raise _foreign(source, "an EFI program of another kind than a riscv64 kernel", "riscv64")
-    _refuse_no_kernel(source, head, "riscv64")
+        raise _foreign(source, f"an EFI program of another kind than a kernel for {_WORDS[arch]}", arch)
+    _refuse_no_kernel(source, head, arch)
     if packed.recognise(source):
-        raise _no_kernel(source, "riscv64", "holds a compressed kernel inside a compressed kernel")
+        raise _no_kernel(source, arch, "holds a compressed kernel inside a compressed kernel")
+    if arch != "riscv64":
+        raise _no_kernel(source, arch, "is of no known format")
     return _flat(source, head, ram_base)
+
+
+def _elf(source: Source, arch: str, ram_base: int) -> Kernel:
+    if arch == "riscv64":
+        return elf.place(source, ram_base)
+    # Its physical addresses are virtual ones (arch/arm64/kernel/vmlinux.lds.S has no AT): nothing says where it goes.
+    elf.read(source, elf.EM_AARCH64, _WORDS[arch])
+    raise _no_kernel(source, arch, "is a vmlinux, of which the Image is made")
 
 
 def detect_x86(source: Source, protocol: str) -> X86Kernel:
@@ -118,12 +135,14 @@ def _flat(source: Source, head: bytes, ram_base: int) -> Kernel:
 
 def _foreign(source: Source, what: str, arch: str) -> PlanError:
     return PlanError(
-        f"{source.name}: {what}, and the board runs {arch}",
+        f"{source.name}: {what}, and the board runs {_WORDS[arch]}",
         code="E112",
         key=source.key,
-        remedy=f"name a kernel for {arch}, or a board of the kernel's architecture",
+        remedy=f"name a kernel for {_WORDS[arch]}, or a board of the kernel's architecture",
     )
 
 
 def _no_kernel(source: Source, arch: str, what: str) -> PlanError:
-    return PlanError(f"{source.name}: {what}, and no {arch} kernel", code="E110", key=source.key, remedy=_FORMS[arch])
+    return PlanError(
+        f"{source.name}: {what}, and no {_WORDS[arch]} kernel", code="E110", key=source.key, remedy=_FORMS[arch]
+    )

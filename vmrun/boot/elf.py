@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from vmrun.boot.kernel import Kernel, Segment
-from vmrun.boot.riscv_image import truncated
-from vmrun.boot.source import Source
+from vmrun.boot.source import Source, truncated
 from vmrun.errors import Owner, PlanError
 from vmrun.frozen import frozen
 from vmrun.units import format_size
@@ -19,8 +18,9 @@ from vmrun.units import format_size
 MAGIC = b"\x7fELF"
 EM_RISCV = 243
 EM_X86_64 = 62
+EM_AARCH64 = 183
 MACHINES = {3: "i386", 8: "mips", 20: "powerpc", 21: "powerpc64", 22: "s390x", 40: "arm", EM_X86_64: "x86_64",
-            183: "arm64", EM_RISCV: "riscv64", 258: "loongarch"}  # fmt: skip
+            EM_AARCH64: "arm64", EM_RISCV: "riscv64", 258: "loongarch"}  # fmt: skip
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _PROGRAM = struct.Struct("<IIQQQQQQ")
 _NOTE = struct.Struct("<III")

@@ -20,6 +20,9 @@ MAX_UNPACKED = 1 << 30
 """No kernel unpacks to more bytes than this; an archive that does is a trap."""
 _CHUNK = 1 << 20
 _TOOLS = ("zstd", "lz4")
+_METHODS = ("gzip", "xz", "lzma", *_TOOLS)
+_ZBOOT_NAMES = {"xzkern": "xz", "zstd22": "zstd"}
+"""What Makefile.zboot calls methods by the way they are applied."""
 
 
 @frozen
@@ -74,14 +77,15 @@ def recognise(source: Source) -> Packed | None:
     method = name.split(b"\0")[0].decode("ascii", "replace")
     if offset + size > source.size or size == 0:
         raise _damaged(source, f"payload [{offset:#x}, {offset + size:#x}) of {source.size:#x} bytes")
-    if method not in ("gzip", "xzkern", "xz", "lzma"):
+    method = _ZBOOT_NAMES.get(method, method)
+    if method not in _METHODS:
         raise PlanError(
             f"{source.name}: an EFI zboot kernel packed with `{method}`, which vmrun cannot unpack",
             code="E118",
             key=source.key,
             remedy="name the Image itself",
         )
-    return Packed({"xzkern": "xz"}.get(method, method), offset, size)
+    return Packed(method, offset, size)
 
 
 def unpack(source: Source, packed: Packed, out: IO[bytes]) -> int:

@@ -1,13 +1,13 @@
 """The riscv Image: the kernel's own header, and its place in RAM.
 
-Source: Linux Documentation/arch/riscv/boot-image-header.rst and boot.rst; an EFI-stub Image is a PE file as well:
-Microsoft PE/COFF specification, sections 2 (file headers) and 3 (section table).
+Source: Linux Documentation/arch/riscv/boot-image-header.rst and boot.rst; an EFI-stub Image is a PE file as well.
 """
 
 from __future__ import annotations
 
 import struct
 
+from vmrun.boot import pe
 from vmrun.boot.kernel import Kernel, Segment
 from vmrun.boot.source import Source
 from vmrun.errors import PlanError
@@ -21,8 +21,6 @@ MAGIC2 = int.from_bytes(b"RSC\x05", "little")
 _FLAG_BIG_ENDIAN = 1
 PMD_SIZE = 2 << 20
 """Linux maps itself by 2 MiB pages: boot.rst, "Kernel location"."""
-PE_MACHINE_RISCV64 = 0x5064
-_MAX_SECTIONS = 96  # the specification's own bound for an image
 
 
 def is_image(head: bytes) -> bool:
@@ -53,7 +51,7 @@ def place(source: Source, ram_base: int) -> Kernel:
         raise _malformed(source, f"says it needs {image_size} bytes of RAM (image_size)")
     if text_offset % PMD_SIZE or text_offset >= 1 << 48:
         raise _malformed(source, f"wants offset {text_offset:#x} into RAM (text_offset), not a multiple of 2MiB")
-    _check_complete(source, head)
+    pe.check(source, head, pe.MACHINE_RISCV64, _malformed)
     base = ram_base + text_offset
     reserve = max(image_size, source.size)
     about = f"riscv64 Image, {format_size(source.size)}, {format_size(reserve)} with its bss"
@@ -66,35 +64,4 @@ def _malformed(source: Source, what: str) -> PlanError:
         code="E117",
         key=source.key,
         remedy="the file is damaged or no kernel; fetch or build it again",
-    )
-
-
-def _check_complete(source: Source, head: bytes) -> None:
-    """Refuse an Image that ends before the last section of its PE header; one without an EFI stub cannot be told."""
-    if head[:2] != b"MZ":
-        return
-    at = int.from_bytes(head[60:64], "little")
-    coff = source.read(at, 24)
-    if len(coff) < 24:
-        raise truncated(source, at + 24)
-    if coff[:4] != b"PE\0\0":
-        return
-    machine, sections, *_, optional, _ = struct.unpack_from("<HHIIIHH", coff, 4)
-    if machine != PE_MACHINE_RISCV64:
-        raise _malformed(source, f"has the PE machine {machine:#x}, not {PE_MACHINE_RISCV64:#x}")
-    table = source.read(at + 24 + optional, 40 * min(sections, _MAX_SECTIONS))
-    if len(table) < 40 * min(sections, _MAX_SECTIONS):
-        raise truncated(source, at + 24 + optional + 40 * sections)
-    for size, offset in (struct.unpack_from("<II", table, n + 16) for n in range(0, len(table), 40)):
-        if offset + size > source.size:
-            raise truncated(source, offset + size)
-
-
-def truncated(source: Source, needed: int) -> PlanError:
-    """Return the error for a kernel that ends before its byte ``needed``."""
-    return PlanError(
-        f"{source.name}: the kernel is truncated: {source.size} of at least {needed} bytes",
-        code="E111",
-        key=source.key,
-        remedy="fetch or build it again",
     )

@@ -50,3 +50,13 @@ class Source:
     ) -> None:
         if self._owned:
             os.close(self._fd)
+
+
+def truncated(source: Source, needed: int) -> PlanError:
+    """Return the error for a kernel that ends before its byte ``needed``."""
+    return PlanError(
+        f"{source.name}: the kernel is truncated: {source.size} of at least {needed} bytes",
+        code="E111",
+        key=source.key,
+        remedy="fetch or build it again",
+    )
