@@ -121,8 +121,13 @@ def test_a_run_that_falls_over_ends_with_255_and_a_report(
     saved.write_text(codec.to_json(made))
     outcome = run_plan(codec.load(str(saved)), ENGINE, Attachment(), Policy(results=tmp_path), Deaf())
     assert (outcome.reason, outcome.code) == ("fault", 255)
-    for words in (*told, "exit reason", f"rip {CODE + 1:016x}"):
-        assert words in outcome.report
+    assert "exit reason" in outcome.report and told[0] in outcome.report
+    # AMD's KVM has nothing more to tell of a triple fault.
+    if "KVM on this processor has reset its registers" not in outcome.report:
+        for words in (*told, f"rip {CODE + 1:016x}"):
+            assert words in outcome.report
+    else:
+        assert "SHUTDOWN" in told[0] and "rip" not in outcome.report
     result = json.loads(next(tmp_path.glob(".vmrun/runs/*/result.json")).read_text())
     assert result["report"] == outcome.report.splitlines()
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmrun.errors import HostError
-from vmrun.kvm import report
+from vmrun.kvm import measure, report
 from vmrun.kvm.outcome import FULL, NONE, RESTRICTED, MicroGuest, Standing, Try, require_linux
 from vmrun.kvm.symbols import of_kernel, read_map
 from vmrun.kvm.vm import Fault
@@ -217,6 +217,38 @@ def test_a_register_that_x86_does_not_have(name: str) -> None:
     assert caught.value.code == "E310"
 
 
+# ---- the micro-guest's clock -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("looks_ns", "speed"),
+    [
+        # one look of a fast host is disturbed for 5 ms: the first, or a later one
+        ([5_000_000, 2_000, 8_000, 32_000, 128_000, 512_000, 2_048_000], 10**9),
+        ([2_000, 5_000_000], 10**9),
+        # an emulator of a million instructions a second stays one
+        ([2_000_000] * 5, 10**6),
+    ],
+)
+def test_a_busy_host_is_no_slow_kvm(monkeypatch: pytest.MonkeyPatch, looks_ns: list[int], speed: int) -> None:
+    now = [0]
+    looks = iter(looks_ns)
+
+    class Payload:
+        per_round = 2
+
+        def loop(self, rounds: int) -> bool:
+            now[0] += next(looks) if rounds > 1 else 7
+            return True
+
+        def attempts(self) -> list[Try]:
+            return []
+
+    monkeypatch.setattr(measure.time, "perf_counter_ns", lambda: now[0])
+    assert measure._speed(Payload()) == pytest.approx(speed, rel=0.01)
+    assert next(looks, None) is None
+
+
 # ---- reports ---------------------------------------------------------------------------------------------------------
 
 CX16 = b"\x48\x0f\xc7\x0f"
@@ -227,6 +259,14 @@ EMULATION = Fault(
 
 def scene(fault: Fault, code: bytes = b"\x0f\x0b\x90") -> report.Scene:
     return report.Scene(1, fault, {"pc": 0xFFFFFFFF81000010, "rax": 1}, 0xFFFFFFFF81000010, code, "x86-64")
+
+
+def test_registers_of_a_vcpu_that_was_reset_are_not_shown() -> None:
+    fallen = report.Scene(0, Fault(1, 8, 0, ()), {"pc": 0xFFFFFFF0, "rax": 0}, 0xFFFFFFF0, b"", "x86-16")
+    assert report.is_reset(fallen)
+    assert "reset its registers" in report.summary(fallen)
+    assert not any("rax" in line for line in report.lines(fallen))
+    assert not report.is_reset(scene(Fault(1, 8, 0, ())))
 
 
 def test_kvms_own_bytes_come_first() -> None:

@@ -55,6 +55,8 @@ _HAS_BYTES = 1
 LONGEST_INSTRUCTION = 15
 _COLUMNS = 4
 
+_RESET_VECTOR = 0xFFFFFFF0
+
 
 @frozen
 class Scene:
@@ -69,8 +71,19 @@ class Scene:
     isa: str
 
 
+def is_reset(scene: Scene) -> bool:
+    """Return whether KVM has reset the vCPU after its fall, so that its registers say nothing of the guest.
+
+    AMD's processors leave a guest that shuts down in no defined state; KVM puts it through INIT before it tells
+    (Linux arch/x86/kvm/svm/svm.c, shutdown_interception).
+    """
+    return scene.fault.code == TRIPLE_FAULT and scene.pc == _RESET_VECTOR and scene.isa == "x86-16"
+
+
 def summary(scene: Scene, symbols: Symbols | None = None) -> str:
     """Return one line: which vCPU, what happened, where, at which instruction."""
+    if is_reset(scene):
+        return f"vCPU {scene.vcpu}: {cause(scene.fault)}; KVM on this processor has reset its registers"
     where = f"{scene.pc:#x}"
     name = symbols.at(scene.pc) if symbols else None
     instruction = disassemble(instruction_bytes(scene), scene.pc, scene.isa)
@@ -138,6 +151,8 @@ def lines(scene: Scene, symbols: Symbols | None = None) -> Sequence[str]:
         out.append(f"exit reason {fault.exit_reason} ({exit_name}), suberror {fault.suberror}")
     if fault.data:
         out.append("data " + " ".join(f"{word:#x}" for word in fault.data))
+    if is_reset(scene):
+        return out
     named = [f"{name:>10} {value:016x}" for name, value in scene.registers.items()]
     out += ["".join(named[i : i + _COLUMNS]) for i in range(0, len(named), _COLUMNS)]
     code = instruction_bytes(scene)
