@@ -107,7 +107,8 @@ HOSTS = {
             console="ttyS0",
             kernel="linux-image-cloud-amd64",
             modules=(*_USUAL_MODULES, "kvm-amd"),
-            packages=("qemu-system-x86",),
+            # The tools unpack Debian's kernels, for vmrun boots a vmlinux where it can get at it.
+            packages=("qemu-system-x86", "zstd", "lz4"),
             triplet="x86_64-linux-gnu",
             compiler="x86_64-linux-gnu-gcc",
             compiler_package="gcc-x86-64-linux-gnu",
