@@ -281,7 +281,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         if "init_s" not in row:
             shown.add_row(f"{row['kernel']} {row['form']}", row["vmm"], "FAILED", *[""] * 6)
             continue
-        peers = [r["init_s"]["median"] for r in rows if r["form"] == row["form"] and not is_ours(r["vmm"]) and "init_s" in r]
+        peer = best_peer(rows, row["form"])
         middle = {figure: row[figure]["median"] for figure in FIGURES}
         spread = f"{middle['init_s']:.2f} ({row['init_s']['min']:.2f}-{row['init_s']['max']:.2f})"
         shown.add_row(
@@ -293,27 +293,36 @@ def table(rows: list[dict[str, Any]]) -> str:
                 f"{middle['guest_s']:.2f}",
             ),
             *(f"{middle['cpu_s']:.2f}", f"{middle['exits']:.0f}", f"{middle['rss_mib']:.1f}"),
-            f"{middle['init_s'] / min(peers):.2f}" if peers else "",
+            f"{middle['init_s'] / peer['init_s']:.2f}" if peer else "",
         )
     written = io.StringIO()
     Console(width=132, file=written).print(shown)
     text = written.getvalue()
     for row in rows:
         if is_ours(row["vmm"]) and "init_s" in row:
-            text += _our_lines(row)
+            text += _our_lines(row, best_peer(rows, row["form"]))
     return text
 
 
-def _our_lines(row: dict[str, Any]) -> str:
-    """Return what is said of vmrun alone: without the interpreter's start, and its phases."""
-    interpreter = row["interpreter_s"]["median"]
+def best_peer(rows: list[dict[str, Any]], form: str) -> dict[str, float]:
+    """Return the medians of the peer that boots ``form`` fastest; empty where none did."""
+    peers = [row for row in rows if row["form"] == form and not is_ours(row["vmm"]) and "init_s" in row]
+    if not peers:
+        return {}
+    best = min(peers, key=lambda row: row["init_s"]["median"])
+    return {figure: best[figure]["median"] for figure in FIGURES}
+
+
+def _our_lines(row: dict[str, Any], peer: dict[str, float]) -> str:
+    """Return what is said of vmrun alone: ratios to the best peer without the interpreter's start, and its phases."""
+    init, guest, interpreter = (row[figure]["median"] for figure in ("init_s", "guest_s", "interpreter_s"))
     names = list(row["runs"][0]["phases"])
     phases = {name: statistics.median(run["phases"].get(name, 0) for run in row["runs"]) for name in names}
-    return (
-        f"{row['form']}, {row['vmm']}: init {row['init_s']['median']:.2f} s, of it {interpreter:.2f} s a bare interpreter; "
-        + ", ".join(f"{name} {seconds:.2f}" for name, seconds in phases.items())
-        + "\n"
-    )
+    text = f"{row['form']}, {row['vmm']}: "
+    if peer:
+        own, entered = (init - interpreter) / peer["init_s"], guest / peer["guest_s"]
+        text += f"init / best peer {own:.2f} less {interpreter:.2f} s of a bare interpreter, from entry {entered:.2f}; "
+    return text + ", ".join(f"{name} {seconds:.2f}" for name, seconds in phases.items()) + "\n"
 
 
 HOST = this_host()
