@@ -127,7 +127,7 @@ def test_a_run_that_falls_over_ends_with_255_and_a_report(
         for words in (*told, f"rip {CODE + 1:016x}"):
             assert words in outcome.report
     else:
-        assert "SHUTDOWN" in told[0] and "rip" not in outcome.report
+        assert "SHUTDOWN" in told[0] and " rip " not in outcome.report
     result = json.loads(next(tmp_path.glob(".vmrun/runs/*/result.json")).read_text())
     assert result["report"] == outcome.report.splitlines()
 

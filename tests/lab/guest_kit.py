@@ -92,13 +92,14 @@ def manifest(
     *,
     ram_mib: int = 256,
     cpus: int = 1,
+    tables: str = "auto",
     limit_s: int = LIMIT_S - 10,
 ) -> Path:
     """Write the manifest of the probe guest; return its path. vmrun gives up after ``limit_s``."""
     line = ", ".join(f'"{word}"' for word in ("quiet", "panic=-1", *words))
     path = folder / "probe.toml"
     path.write_text(
-        f"{_machine(ram_mib, cpus)}"
+        f"{_machine(ram_mib, cpus, tables)}"
         f'[boot]\nkernel = {{ path = "{kernel(tag, form)}" }}\n'
         f'initrd = {{ path = "{PROBE}" }}\ncmdline = [{line}]\n[console.main]\ndevice = "serial"\n'
         f'[run]\ntimeouts = {{ total = "{limit_s}s" }}\n'
@@ -118,8 +119,9 @@ def debian_manifest(folder: Path, guest: GuestKernel, more: str = "", *, cpus: i
     return path
 
 
-def _machine(ram_mib: int, cpus: int) -> str:
+def _machine(ram_mib: int, cpus: int, tables: str = "auto") -> str:
     return (
         f'manifest = 1\nname = "probe"\n[machine]\nboard = "{this_host().board}"\naccel = "kvm"\n'
+        f'tables = "{tables}"\n'
         f'[cpu]\ncount = {cpus}\n[memory]\nsize = "{ram_mib}MiB"\n'
     )

@@ -42,14 +42,15 @@ def guests(host: Host, folder: Path) -> Path:
     store = Store(folder / host.debian / "store")
     resolver = Resolver(store, host.debian)
     kernels = {}
-    for guest in host.guests:
+    for guest in (*host.guests, *host.more_guests):
         source = DebianSource(guest.package, guest.suite)
         kernels[guest.tag] = (guest, resolver.kernel(source, MODULES))
         resolver.modules(source, (), MODULES)
     busybox = {guest.suite: resolver.busybox(guest.suite) for guest in host.guests}
     inputs = [artifact.image.sha256 for _, artifact in kernels.values()]
     inputs += [file.sha256 for file in busybox.values()]
-    target = folder / host.debian / f"guests-{digest(_REVISION, _PROBE.read_text(), *inputs, *host.guests)}.squashfs"
+    mark = digest(_REVISION, _PROBE.read_text(), *inputs, *host.guests, *host.more_guests)
+    target = folder / host.debian / f"guests-{mark}.squashfs"
     if target.exists():
         return target
     for old in target.parent.glob("guests-*.squashfs"):

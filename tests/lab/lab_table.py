@@ -57,7 +57,8 @@ class Peer:
 class Host:
     """One architecture of the lab. ``machine`` is how QEMU emulates a host with virtualization hardware.
 
-    ``wheels`` are the platform tags of PyPI's wheels for it; empty where there are none.
+    ``wheels`` are the platform tags of PyPI's wheels for it; empty where there are none. ``more_guests`` are kernels
+    that single tests need, for what those in ``guests`` are built without.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Host:
     guest_console: str
     board: str
     peers: tuple[Peer, ...]
+    more_guests: tuple[GuestKernel, ...] = ()
 
 
 _USUAL_MODULES = ("virtio_blk", "squashfs", "overlay")
@@ -128,6 +130,8 @@ HOSTS = {
                 ),
                 Peer("qemu-q35", _qemu(_X86, "q35"), ("bzImage", "vmlinux")),
             ),
+            # It reads MP tables (X86_MPPARSE), as the cloud kernels do not.
+            more_guests=(GuestKernel("6.12-generic", "linux-image-amd64", "trixie", ("bzImage",)),),
         ),
         Host(
             name="arm64",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmrun.errors import HostError
+from vmrun.frozen import evolve
 from vmrun.run.attach import Attachment, Policy, owns
 from vmrun.run.lifecycle import run_plan
 from vmrun.run.phases import PhaseClock
@@ -67,7 +68,7 @@ def launch(args: Namespace, attachment: Attachment, view: View, *, command: tupl
 
 def attachment_of(plan: MachinePlan, attachment: Attachment) -> Attachment:
     """Return ``attachment`` without the console's input where the plan has a command: its input is the command's."""
-    return attachment._replace(console_in=None, raw=False) if plan.run.command else attachment
+    return evolve(attachment, console_in=None, raw=False) if plan.run.command else attachment
 
 
 def _plan(args: Namespace, view: View, clock: PhaseClock, command: tuple[str, ...] | None) -> MachinePlan:

@@ -113,15 +113,25 @@ def _dispatch(verb: str, rest: list[str]) -> int:
 
 def _parser(verb: str, add_arguments: Callable[[ArgumentParser], None], rest: list[str]) -> Namespace:
     """Return the parsed arguments of ``verb``. What follows ``--`` is the guest's and lands in ``guest_command``."""
-    from argparse import ArgumentParser
+    from argparse import ArgumentParser, HelpFormatter
 
     from vmrun.errors import HostError
+
+    def narrow(prog: str) -> HelpFormatter:
+        return HelpFormatter(prog, width=80)
 
     class Parser(ArgumentParser):
         def error(self, message: str) -> NoReturn:
             raise HostError(f"vmrun {verb}: {message}", code="E502", remedy=f"vmrun {verb} --help")
 
-    parser: ArgumentParser = Parser(prog=f"vmrun {verb}", description=VERBS[verb], allow_abbrev=False)
+        def format_help(self) -> str:
+            self.formatter_class = HelpFormatter
+            return super().format_help()
+
+    # Each argument is tried in a formatter; one that asks for the terminal's width brings in shutil and all archives.
+    parser: ArgumentParser = Parser(
+        prog=f"vmrun {verb}", description=VERBS[verb], allow_abbrev=False, formatter_class=narrow
+    )
     add_arguments(parser)
     guest: list[str] | None = None
     if verb == "run" and "--" in rest:

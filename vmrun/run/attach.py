@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from vmrun.frozen import frozen
 
 
 class Observer(Protocol):
@@ -20,7 +22,8 @@ class Observer(Protocol):
         """Tell a person at the console something: one line."""
 
 
-class Attachment(NamedTuple):
+@frozen
+class Attachment:
     """Which of the host's descriptors the guest's streams meet; None is not connected.
 
     ``output`` is the one whose loss ends the run. ``raw`` says that ``console_in`` is a terminal whose keys go to the
@@ -37,7 +40,8 @@ class Attachment(NamedTuple):
     escape: int | None = 1
 
 
-class Policy(NamedTuple):
+@frozen
+class Policy:
     """How a run is kept.
 
     ``reboots`` lets the guest really reboot; ``results`` is the folder above ``.vmrun``, or None.

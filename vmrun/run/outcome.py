@@ -1,13 +1,9 @@
-"""What came of a run: frozen facts, and the one rule that turns them into an exit code.
-
-The small ones are named tuples: making a dataclass costs half a millisecond each, before the first instruction.
-"""
+"""What came of a run: frozen facts, and the one rule that turns them into an exit code."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
 from vmrun.frozen import frozen
 
@@ -26,7 +22,8 @@ CODE_VMRUN = 125
 CODE_DEAD = 255
 
 
-class Event(NamedTuple):
+@frozen
+class Event:
     """What ended a run, as first seen. ``value`` is the guest's, or the signal's number; ``detail`` is one line."""
 
     reason: str
@@ -34,7 +31,8 @@ class Event(NamedTuple):
     detail: str = ""
 
 
-class Heard(NamedTuple):
+@frozen
+class Heard:
     """What the guest had said by the time its vCPUs stood still.
 
     ``panic`` is the kernel's line. ``status`` is what init reported for the command.
@@ -44,7 +42,8 @@ class Heard(NamedTuple):
     status: int | None = None
 
 
-class Phase(NamedTuple):
+@frozen
+class Phase:
     """A stretch of a run, in nanoseconds since the process started."""
 
     name: str
@@ -52,7 +51,8 @@ class Phase(NamedTuple):
     end_ns: int
 
 
-class GuestFault(NamedTuple):
+@frozen
+class GuestFault:
     """Something that the guest did wrong, counted by its device."""
 
     device: str
@@ -60,7 +60,8 @@ class GuestFault(NamedTuple):
     times: int
 
 
-class Verdict(NamedTuple):
+@frozen
+class Verdict:
     """How a run is judged: the reason, the exit code of ``up`` and ``run``, and one line on why."""
 
     reason: str

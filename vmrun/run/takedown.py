@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
+from vmrun.frozen import frozen
 from vmrun.run.engine import Machine
 from vmrun.run.outcome import FAULT, GuestFault
 from vmrun.run.vcpus import VcpuThreads
 
 
-class Remains(NamedTuple):
+@frozen
+class Remains:
     """What a machine tells once its vCPUs stand still."""
 
     vcpus: tuple[Mapping[str, int], ...] = ()

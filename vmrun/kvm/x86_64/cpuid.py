@@ -6,7 +6,6 @@ Leaves: Intel SDM vol. 2A, CPUID; AMD64 APM vol. 3, appendix E; KVM's own: Linux
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 from collections.abc import Sequence
@@ -99,6 +98,8 @@ def choose(table: Table, changes: Sequence[str]) -> Table:
     for change in changes:
         name = change.lstrip("+-")
         if name not in features.bits():
+            import difflib  # a millisecond that no good manifest needs
+
             near = difflib.get_close_matches(name, features.bits(), n=1)
             hint = f"did you mean `{near[0]}`?" if near else "the names are those of /proc/cpuinfo"
             raise HostError(f"no CPU feature is called `{name}`", code="E328", remedy=hint)
