@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from vmrun.boards.limits import limits_of
 from vmrun.errors import PlanError
 from vmrun.plan.offer import Offer
+from vmrun.plan.topology import Topology
 from vmrun.units import format_size
 
 if TYPE_CHECKING:
@@ -99,6 +100,23 @@ def no_topology(manifest: Manifest) -> None:
                 key=("cpu", name),
                 remedy="leave it out",
             )
+
+
+def topology(manifest: Manifest, count: int) -> Topology:
+    """Return the topology of ``count`` CPUs: factors that are left out are 1, but for cores, which make up the rest."""
+    sockets, threads = manifest.cpu.sockets or 1, manifest.cpu.threads or 1
+    return Topology(sockets, manifest.cpu.cores or count // (sockets * threads), threads)
+
+
+def host_model(manifest: Manifest) -> None:
+    """Raise PlanError E135 for a CPU model by name: under KVM the guest's is the host's."""
+    if manifest.cpu.model not in (None, "host", "max"):
+        raise PlanError(
+            f"{manifest.machine.board} has no CPU model `{manifest.cpu.model}`",
+            code="E135",
+            key=("cpu", "model"),
+            remedy='write "host", and change it by features',
+        )
 
 
 def no_protocol(manifest: Manifest) -> None:

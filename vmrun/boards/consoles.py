@@ -27,8 +27,11 @@ class Console:
     log: str | None
 
 
-def consoles(manifest: Manifest, board: str) -> Iterator[Console]:
-    """Yield the consoles, the main one, which is the manifest's first, first; the UART where it names none."""
+def consoles(manifest: Manifest, board: str, uart: str = "ttyS0") -> Iterator[Console]:
+    """Yield the consoles, the main one, which is the manifest's first, first; the UART where it names none.
+
+    ``uart`` is the kernel's name of the board's UART.
+    """
     uarts = hvcs = 0
     for name, console in manifest.console.items():
         if console.device == "serial":
@@ -40,12 +43,12 @@ def consoles(manifest: Manifest, board: str) -> Iterator[Console]:
                     remedy='write device = "virtio"',
                 )
             uarts += 1
-            yield Console(UART_ID, "ttyS0", console.log)
+            yield Console(UART_ID, uart, console.log)
         else:
             yield Console(f"console.{name}", f"hvc{hvcs}", console.log)
             hvcs += 1
     if not manifest.console:
-        yield Console(UART_ID, "ttyS0", None)
+        yield Console(UART_ID, uart, None)
 
 
 def says(manifest: Manifest, name: str) -> bool:

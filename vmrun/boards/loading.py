@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from vmrun.boot.kernel import Segment
+from vmrun.boot.kernel import Kernel, Segment
+from vmrun.boot.source import Source
 from vmrun.plan.files import BootFile, BootFiles
 from vmrun.plan.model import Blob
 
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
 ASSUMED_KERNEL = 32 << 20
 ASSUMED_INITRD = 16 << 20
 """Sizes in bytes of what stands in for artefacts that are not looked for."""
+
+
+def kernel(files: BootFiles, base: int, detect: Callable[[Source], Kernel]) -> Kernel:
+    """Return the kernel as ``detect`` finds it; where nobody looked for one, a stand-in for an Image at ``base``."""
+    if files.kernel is None:
+        return Kernel("image", "", (Segment(base, 0, ASSUMED_KERNEL, ASSUMED_KERNEL),), base)
+    with Source(files.kernel.path, key=("boot", "kernel")) as source:
+        return detect(source)
 
 
 def kernel_blobs(file: BootFile | None, segments: Sequence[Segment]) -> tuple[Blob, ...]:

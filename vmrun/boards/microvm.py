@@ -13,17 +13,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vmrun.boards import bounds, loading, microvm_tables, x86_boot, x86_cpu
-from vmrun.boards.consoles import UART_ID, Console, cmdline, consoles, run_plan, says
+from vmrun.boards.assembly import Parts, assemble
+from vmrun.boards.consoles import UART_ID, Console, cmdline, consoles, says
 from vmrun.boards.limits import LIMITS
-from vmrun.boards.slots import TRANSPORT, Wanted, given, modules, wanted
+from vmrun.boards.places import Fixed, Places
+from vmrun.boards.slots import Wanted, given, modules, wanted
 from vmrun.boot.x86_memory import place_initrd
 from vmrun.devices import registry as devices
-from vmrun.errors import Owner
-from vmrun.frozen import frozen
-from vmrun.plan import checks
-from vmrun.plan.allocate import Allocator, Range, SlotRow
+from vmrun.frozen import evolve
+from vmrun.plan.allocate import Range, SlotRow
 from vmrun.plan.files import BootFiles
-from vmrun.plan.model import PLAN_FORMAT, DevicePlan, Interrupt, MachinePlan, RamRegion
+from vmrun.plan.model import DevicePlan, MachinePlan, RamRegion
 from vmrun.plan.offer import Offer
 
 if TYPE_CHECKING:
@@ -38,35 +38,26 @@ MAX_RAM = 512 * GIB - (HIGH_BASE - LOW_END)
 """RAM ends below 512 GiB: guest-physical addresses have 39 bits on the smallest hosts with KVM."""
 
 
-@frozen
-class Fixed:
-    """A device with a place of its own; ``irq`` None is none. ``tables`` is the kind of tables that it is there for."""
-
-    id: str
-    kind: str
-    where: Range
-    irq: int | None = None
-    space: str = "mmio"
-    tables: str | None = None
-
-
 FIXED = (
     Fixed("lapic", "lapic", Range(0xFEE0_0000, 0x1000)),
     Fixed("ioapic", "ioapic", Range(0xFEC0_0000, 0x1000)),
     # The registers of QEMU's generic event device, which lies at 0xfea00000.
     Fixed("power", "acpi-power", Range(0xFEA0_0200, 3)),
-    # Where a PC AT has them: QEMU hw/timer/i8254.c, hw/input/pckbd.c, hw/rtc/mc146818rtc.c, hw/char/serial-isa.c.
-    Fixed("pit", "i8254", Range(0x40, 4), None, "pio", tables="mptable"),
-    Fixed("i8042", "i8042", Range(0x64, 1), None, "pio"),
-    Fixed("rtc", "cmos-rtc", Range(0x70, 2), 8, "pio"),
-    Fixed(UART_ID, "uart16550", Range(0x3F8, 8), 4, "pio"),
+)
+# Where a PC AT has them: QEMU hw/timer/i8254.c, hw/input/pckbd.c, hw/rtc/mc146818rtc.c, hw/char/serial-isa.c. ISA's
+# lines are edges.
+PIT = Fixed("pit", "i8254", Range(0x40, 4), space="pio")
+ISA = (
+    Fixed("i8042", "i8042", Range(0x64, 1), space="pio"),
+    Fixed("rtc", "cmos-rtc", Range(0x70, 2), 8, "edge", "pio"),
+    Fixed(UART_ID, "uart16550", Range(0x3F8, 8), 4, "edge", "pio"),
 )
 VIRTIO = {
     "acpi": SlotRow(base=0xFEB0_0000, step=0x200, size=0x200, count=8, irq=16),
     # QEMU gives the fourth slot interrupt 8, which Linux's driver of the RTC claims for itself.
     "mptable": SlotRow(base=0xFEB0_0000, step=0x200, size=0x200, count=8, irq=5, skip=(8,)),
 }
-"""Slots by the kind of tables, filled from the lowest address on, so that disks are called in the manifest's order."""
+"""Slots by the kind of tables."""
 EARLY_CONSOLE = "uart8250,io,0x3f8"
 
 
@@ -93,7 +84,14 @@ class Microvm:
         ram = tuple(_ram(bounds.ram_size(manifest, MAX_RAM)))
         tables = tables_of(manifest)
         bounds.no_irqchip(manifest)
-        placed = tuple(_devices(manifest, files, ports, tables))
+        places = Places(self.limits.irqs, ram)
+        placed = (
+            # An MP table stands for a kernel that may have no other clock than the PIT.
+            *places.fixed((*FIXED, *((PIT,) if tables == "mptable" else ()), *ISA), manifest),
+            *_on_ports(manifest, places),
+            # Edges, unlike QEMU's: a doorbell of KVM raises one without a call, and no end of interrupt comes out.
+            *places.slots(VIRTIO[tables], _wanted(manifest, files, ports), "edge"),
+        )
         ttys = tuple(consoles(manifest, self.name))
         words = " ".join(_cmdline(manifest, ttys, placed, tables))
         kernel = x86_boot.kernel(files, manifest.boot.protocol)
@@ -101,28 +99,15 @@ class Microvm:
         initrd = place_initrd(kernel, size, ram[0].size)
         described = microvm_tables.blobs(cpu, placed, tables)
         boot = x86_boot.Boot(kernel, words, (initrd, size) if size else None, ram, tables == "acpi")
-        plan = MachinePlan(
-            format=PLAN_FORMAT,
-            name=manifest.name,
-            board=self.name,
-            engine=offer.engine,
-            why=offer.why,
-            cpu=cpu,
-            ram=ram,
-            devices=placed,
-            blobs=(
-                *loading.kernel_blobs(files.kernel, kernel.segments),
-                *loading.initrd_blobs(files, initrd, size),
-                *x86_boot.blobs(boot),
-                *described,
-            ),
-            entry=x86_boot.entry(kernel),
-            cmdline=words,
-            run=run_plan(manifest, files, ttys, offer, command),
-            assumed=tuple(loading.assumed(manifest, files)),
+        blobs = (
+            *loading.kernel_blobs(files.kernel, kernel.segments),
+            *loading.initrd_blobs(files, initrd, size),
+            *x86_boot.blobs(boot),
+            *described,
         )
-        checks.require(plan, checks.Limits(self.limits.vcpus, self.limits.irqs, kernel.cmdline_max))
-        return plan
+        parts = Parts(cpu, ram, placed, blobs, x86_boot.entry(kernel), words, ttys)
+        limits = evolve(self.limits, cmdline=kernel.cmdline_max)
+        return assemble(parts, manifest, files, offer, limits, command)
 
     def drivers(self, manifest: Manifest) -> tuple[str, ...]:
         """Return the Linux modules that the machine's virtio devices need, as ``modprobe`` knows them."""
@@ -148,36 +133,14 @@ def _ram(size: int) -> Iterator[RamRegion]:
 # Devices.
 
 
-def _devices(manifest: Manifest, files: BootFiles, ports: tuple[str, ...], tables: str) -> Iterator[DevicePlan]:
-    """Yield the board's own devices, the manifest's on I/O ports, then those in virtio slots, each in order."""
-    memory, io = Allocator(BOARD.limits.irqs), Allocator(BOARD.limits.irqs)
-    for region in _ram(manifest.memory.size):
-        memory.claim(Owner("RAM", region.base, region.size, ("memory", "size")))
-    for fixed in FIXED:
-        if fixed.tables not in (None, tables):
-            continue
-        owner = Owner(fixed.id, fixed.where.base, fixed.where.size)
-        (io if fixed.space == "pio" else memory).claim(owner)
-        line = None if fixed.irq is None else Interrupt(fixed.irq, "edge")  # as all of ISA
-        if line is not None:
-            memory.interrupt(line.number, owner)
-        yield DevicePlan(fixed.id, fixed.kind, fixed.where.base, fixed.where.size, line, space=fixed.space)
-    yield from _on_ports(manifest, io)
-    for index, want in enumerate(_wanted(manifest, files, ports)):
-        slot = memory.slot(VIRTIO[tables], index, want.id, want.key)
-        # Edges, unlike QEMU's: a doorbell of KVM raises one without a call, and no end of interrupt leaves the guest.
-        line = Interrupt(slot.irq, "edge")
-        yield DevicePlan(want.id, want.kind, slot.base, slot.size, line, TRANSPORT, want.properties)
-
-
-def _on_ports(manifest: Manifest, io: Allocator) -> Iterator[DevicePlan]:
+def _on_ports(manifest: Manifest, places: Places) -> Iterator[DevicePlan]:
     for name, device in manifest.device.items():
         if not _is_on_ports(device.kind):
             continue
         properties = given(device)
         base, size = properties["iobase"], properties["iosize"]
         assert isinstance(base, int) and isinstance(size, int)
-        io.claim(Owner(f"device.{name} ports", base, size, ("device", name)))
+        places.ports(f"device.{name}", base, size, ("device", name))
         yield DevicePlan(f"device.{name}", device.kind, base, size, properties=properties, space="pio")
 
 

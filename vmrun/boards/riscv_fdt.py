@@ -1,25 +1,16 @@
 """The devicetree of a riscv64 machine: CPUs, memory, chosen and the bus; device nodes come from the devices themselves.
 
 Source: Devicetree Specification v0.4, chapter 3; Linux Documentation/devicetree/bindings: riscv/cpus.yaml,
-riscv/extensions.yaml, interrupt-controller/riscv,cpu-intc.yaml, cpu/cpu-topology.txt; the dt-schema's chosen.yaml.
+riscv/extensions.yaml, interrupt-controller/riscv,cpu-intc.yaml, cpu/cpu-topology.txt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vmrun.frozen import frozen
+from vmrun.boards.fdt_boot import Chosen, chosen_node, memory_node
 from vmrun.plan.model import RamRegion, RiscvCpus
-from vmrun.tables.fdt import Cells, Cells64, Empty, FdtNode, Ref, Strings, Value
-
-
-@frozen
-class Chosen:
-    """What a boot loader tells the kernel. ``initrd`` is the half-open range of its bytes, ``stdout`` a node's path."""
-
-    cmdline: str
-    stdout: str | None
-    initrd: tuple[int, int] | None
+from vmrun.tables.fdt import Cells, Empty, FdtNode, Ref, Strings, Value
 
 
 def machine_tree(
@@ -44,10 +35,10 @@ def machine_tree(
             ("model", Strings(model)),
         ),
         (
-            _chosen_node(chosen),
+            chosen_node(chosen),
             *((FdtNode("aliases", tuple((name, Strings(path)) for name, path in aliases)),) if aliases else ()),
             cpus_node(cpu),
-            *(_memory_node(region) for region in ram),
+            *(memory_node(region) for region in ram),
             *extra,
             FdtNode(
                 "soc",
@@ -110,22 +101,3 @@ def _hart_node(cpu: RiscvCpus, hart: int) -> FdtNode:
         ("mmu-type", Strings(f"riscv,{cpu.mmu}")),
     )
     return FdtNode(f"cpu@{hart:x}", props, (intc,), label=f"cpu{hart}")
-
-
-def _memory_node(region: RamRegion) -> FdtNode:
-    return FdtNode(
-        f"memory@{region.base:x}",
-        (("device_type", Strings("memory")), ("reg", Cells64(region.base, region.size))),
-    )
-
-
-def _chosen_node(chosen: Chosen) -> FdtNode:
-    props: list[tuple[str, Value]] = []
-    if chosen.cmdline:
-        props.append(("bootargs", Strings(chosen.cmdline)))
-    if chosen.stdout is not None:
-        props.append(("stdout-path", Strings(chosen.stdout)))
-    if chosen.initrd is not None:
-        start, end = chosen.initrd
-        props += [("linux,initrd-start", Cells64(start)), ("linux,initrd-end", Cells64(end))]
-    return FdtNode("chosen", tuple(props))

@@ -8,7 +8,6 @@ from vmrun.boards import bounds
 from vmrun.errors import PlanError
 from vmrun.plan.model import X86Cpus
 from vmrun.plan.offer import Offer
-from vmrun.plan.topology import Topology
 
 if TYPE_CHECKING:
     from vmrun.schema.models import Manifest
@@ -20,23 +19,13 @@ _NEEDED = ("apic", "cx8", "fpu", "fxsr", "lm", "msr", "nx", "pae", "sse", "sse2"
 def cpus(manifest: Manifest, offer: Offer) -> X86Cpus:
     """Return the CPUs of a manifest.
 
-    Factors of the topology that it leaves out are 1, but for the cores, which make up the count. Raise PlanError: E106
-    too many, E135 a model, or a feature, that the host does not have or a guest cannot be without.
+    Raise PlanError: E106 too many; E135 a model or feature that the host lacks, or that a guest cannot be without.
     """
-    asked = manifest.cpu
     count = bounds.cpu_count(manifest, offer, "vCPUs")
-    sockets, threads = asked.sockets or 1, asked.threads or 1
-    cores = asked.cores or count // (sockets * threads)
-    if asked.model not in (None, "host", "max"):
-        raise PlanError(
-            f"{manifest.machine.board} has no CPU model `{asked.model}`",
-            code="E135",
-            key=("cpu", "model"),
-            remedy='write "host", and change it by features',
-        )
-    for index, feature in enumerate(asked.features):
+    bounds.host_model(manifest)
+    for index, feature in enumerate(manifest.cpu.features):
         _check(feature, offer, index)
-    return X86Cpus(offer.arch, count, "host", asked.features, Topology(sockets, cores, threads))
+    return X86Cpus(offer.arch, count, "host", manifest.cpu.features, bounds.topology(manifest, count))
 
 
 def apic_ids(cpu: X86Cpus) -> tuple[int, ...]:

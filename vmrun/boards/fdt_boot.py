@@ -1,0 +1,81 @@
+"""What boards with a devicetree load, and the parts of the tree that are the same for every architecture.
+
+Source: Devicetree Specification v0.4, chapter 3; the dt-schema's chosen.yaml.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from vmrun.boards import loading
+from vmrun.boot.kernel import Kernel
+from vmrun.boot.place import place
+from vmrun.frozen import frozen
+from vmrun.plan.files import BootFiles
+from vmrun.plan.model import Blob, RamRegion
+from vmrun.tables.fdt import Cells64, FdtNode, Strings, Value, encode
+
+if TYPE_CHECKING:
+    from vmrun.schema.models import Manifest
+
+Extent = tuple[int, int]
+"""A half-open range of guest-physical addresses, in bytes."""
+
+
+@frozen
+class Chosen:
+    """What a boot loader tells the kernel. ``initrd`` is the range of its bytes, ``stdout`` a node's path."""
+
+    cmdline: str
+    stdout: str | None
+    initrd: Extent | None
+
+
+def blobs(
+    manifest: Manifest,
+    files: BootFiles,
+    kernel: Kernel,
+    ram: RamRegion,
+    low_end: int,
+    tree: Callable[[Extent | None], FdtNode],
+) -> tuple[Blob, ...]:
+    """Return kernel, initrd and devicetree in their places in ``ram`` below ``low_end``.
+
+    ``tree`` builds the devicetree for where the initrd lies (None: there is none). Raise PlanError as `place`.
+    """
+    size = loading.initrd_size(manifest, files)
+    # The tree's size does not depend on where the initrd lies: its addresses have one width.
+    draft = encode(tree((0, size) if size else None))
+    where = place(kernel, size, len(draft), ram.base, ram.size, low_end)
+    fdt = encode(tree((where.initrd, where.initrd + size) if size else None))
+    return (
+        *loading.kernel_blobs(files.kernel, kernel.segments),
+        *loading.initrd_blobs(files, where.initrd, size),
+        Blob("fdt", where.fdt, len(fdt), where.fdt_reserve, data=fdt),
+    )
+
+
+def memory_node(region: RamRegion) -> FdtNode:
+    """Return the node of a region of RAM."""
+    props = (("device_type", Strings("memory")), ("reg", Cells64(region.base, region.size)))
+    return FdtNode(f"memory@{region.base:x}", props)
+
+
+def chosen_node(chosen: Chosen) -> FdtNode:
+    """Return ``/chosen``."""
+    props: list[tuple[str, Value]] = []
+    if chosen.cmdline:
+        props.append(("bootargs", Strings(chosen.cmdline)))
+    if chosen.stdout is not None:
+        props.append(("stdout-path", Strings(chosen.stdout)))
+    if chosen.initrd is not None:
+        start, end = chosen.initrd
+        props += [("linux,initrd-start", Cells64(start)), ("linux,initrd-end", Cells64(end))]
+    return FdtNode("chosen", tuple(props))
+
+
+def unit_address(node: FdtNode) -> tuple[int, str]:
+    """Return what orders nodes on a bus: the address in the name, then the name."""
+    name, _, address = node.name.partition("@")
+    return int(address or "0", 16), name
