@@ -12,6 +12,10 @@ LIMITS = {
     # The I/O APIC has pins 0 to 23 (Linux arch/x86/kvm/ioapic.h, IOAPIC_NUM_PINS); vCPUs as their threads bound them.
     # Linux arch/x86/include/asm/setup.h: COMMAND_LINE_SIZE 2048 with its NUL.
     "microvm": Limits(vcpus=64, irqs=23, cmdline=2047),
+    # 256 shared interrupts of the GIC, from 0 on, of which QEMU's map leaves the first out (include/hw/arm/virt.h,
+    # NUM_IRQS); vCPUs as their threads bound them, a GICv2 has fewer. Linux arch/arm64/include/uapi/asm/setup.h:
+    # COMMAND_LINE_SIZE 2048 with its NUL.
+    "virt": Limits(vcpus=64, irqs=255, cmdline=2047),
 }
 
 

@@ -1,7 +1,7 @@
 """How Linux drives the devices of boards: modules and configuration symbols, by device kind.
 
 Source: Linux 6.12, drivers/virtio/Kconfig, drivers/block/Kconfig, drivers/char/Kconfig, drivers/char/hw_random/Kconfig,
-drivers/tty/serial/8250/Kconfig.
+drivers/tty/serial/8250/Kconfig, drivers/tty/serial/Kconfig.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ DRIVERS = {
     "virtio-console": Driver("virtio_console", ("CONFIG_VIRTIO_CONSOLE",)),
     "virtio-rng": Driver("virtio_rng", ("CONFIG_HW_RANDOM_VIRTIO",)),
     "uart16550": Driver(None, ("CONFIG_SERIAL_8250_CONSOLE",)),
+    "pl011": Driver(None, ("CONFIG_SERIAL_AMBA_PL011_CONSOLE",)),
 }
 
 FOUND_BY = {

@@ -68,6 +68,10 @@ def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
         *interrupts(device, context),
         ("gpio-controller", Empty()),
         ("#gpio-cells", Cells(2)),
+        ("interrupt-controller", Empty()),
+        ("#interrupt-cells", Cells(2)),
+        # dtc before 1.7 asks for it of every interrupt controller; the binding does not know it.
+        ("#address-cells", Cells(0)),
         *primecell.clocks(context, "apb_pclk"),
     )
     key: Props = (

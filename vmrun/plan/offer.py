@@ -13,7 +13,8 @@ class Offer:
     /proc/cpuinfo names them, ``pmu``, ``sve`` and ``pauth`` of arm64. ``mmu`` is riscv64's largest mode (``sv48``),
     ``timebase_hz`` the frequency of its clock, ``why`` the reason for this engine in one line. ``irqchips`` are the
     interrupt controllers, best first (``gicv3``, ``gicv2``; ``aia``, ``plic``), ``granules`` the sizes of arm64's pages
-    in bytes; both are empty where there is no choice, or nobody has looked.
+    in bytes; both are empty where there is no choice, or nobody has looked. ``nominal`` says that no host was looked
+    at: what a manifest asks for beyond the offer is for the engine to find out.
     """
 
     engine: str
@@ -25,3 +26,4 @@ class Offer:
     mmu: str
     irqchips: tuple[str, ...] = ()
     granules: tuple[int, ...] = ()
+    nominal: bool = False

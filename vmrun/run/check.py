@@ -120,10 +120,12 @@ def _drivers(manifest: Manifest, plan: MachinePlan, config: Path) -> Iterator[Di
 
 def _named(manifest: Manifest, device: DevicePlan) -> tuple[str, ...] | None:
     """Return the table of the manifest that asks for the device, None for what the board has anyway."""
+    from vmrun.boards.consoles import UART_ID
+
     table, _, name = device.id.partition(".")
     if name:
         return (table, name)
-    if device.kind == "uart16550":
+    if device.id == UART_ID:
         return next((("console", n) for n, c in manifest.console.items() if c.device == "serial"), None)
     return None
 

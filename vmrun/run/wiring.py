@@ -15,7 +15,7 @@ Stream = tuple[str, str]
 FIRMWARE = "sbi"
 """The id that stands for the console of the engine's firmware calls (SBI DBCN), which is no device of the plan."""
 
-_CONSOLE_KINDS = ("virtio-console", "uart16550")
+_CONSOLE_KINDS = ("virtio-console", "uart16550", "pl011")
 _INPUTS = ("vmrun.stdin",)
 _OUTPUTS = ("vmrun.control", "vmrun.stdout", "vmrun.stderr")
 

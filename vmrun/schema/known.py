@@ -51,7 +51,7 @@ class Known:
 
 
 EXAMPLE_KNOWN = Known(
-    boards=("riscv_virt", "microvm"),
+    boards=("riscv_virt", "microvm", "virt"),
     kinds=MappingProxyType(
         {
             "goldfish-rtc": KindInfo("real-time clock"),

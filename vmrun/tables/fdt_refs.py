@@ -13,6 +13,8 @@ from vmrun.tables.fdt import Cells, FdtNode, Ref, Value
 
 _FIRST_CELL = ("interrupt-parent", "cpu", "regmap")
 """Properties whose first cell is a phandle."""
+_LISTS = {"interrupts-extended": "#interrupt-cells", "clocks": "#clock-cells", "gpios": "#gpio-cells"}
+"""Properties that are lists of a phandle and what its node takes: the node's property that says how many cells."""
 
 
 def with_references(root: FdtNode) -> FdtNode:
@@ -20,49 +22,49 @@ def with_references(root: FdtNode) -> FdtNode:
 
     A number that no node has, or a property that is not known to hold phandles, stays as it is.
     """
-    nodes: dict[int, tuple[str, FdtNode]] = {}
+    paths: dict[int, str] = {}
+    nodes: dict[int, FdtNode] = {}
     for path, node in root.walk():
         number = _cell(node.prop("phandle"))
         if number is not None:
-            nodes[number] = path, node
-    widths = {number: _cell(node.prop("#interrupt-cells")) or 0 for number, (_, node) in nodes.items()}
+            paths[number], nodes[number] = path, node
     used = {
-        cell for _, node in root.walk() for key, value in node.props for cell in _phandles(key, value, widths).values()
+        cell for _, node in root.walk() for key, value in node.props for cell in _phandles(key, value, nodes).values()
     }
     # A phandle that nothing known refers to stays a property: a label alone would lose it.
-    labels = _labels({number: path for number, (path, _) in nodes.items() if number in used})
-    return _named(root, labels, widths)
+    labels = _labels({number: path for number, path in paths.items() if number in used})
+    return _named(root, labels, nodes)
 
 
-def _named(node: FdtNode, labels: dict[int, str], widths: dict[int, int]) -> FdtNode:
+def _named(node: FdtNode, labels: dict[int, str], nodes: dict[int, FdtNode]) -> FdtNode:
     number = _cell(node.prop("phandle"))
     label = labels.get(number) if number is not None else None
     props = tuple(
-        (key, _resolved(key, value, labels, widths)) for key, value in node.props if key != "phandle" or label is None
+        (key, _resolved(key, value, labels, nodes)) for key, value in node.props if key != "phandle" or label is None
     )
-    return evolve(node, props=props, children=tuple(_named(c, labels, widths) for c in node.children), label=label)
+    return evolve(node, props=props, children=tuple(_named(c, labels, nodes) for c in node.children), label=label)
 
 
-def _phandles(key: str, value: Value, widths: dict[int, int]) -> dict[int, int]:
+def _phandles(key: str, value: Value, nodes: dict[int, FdtNode]) -> dict[int, int]:
     """Return position -> phandle, for each cell of the property that is the phandle of a node."""
     if not isinstance(value, Cells):
         return {}
     cells = [cell for cell in value.values if isinstance(cell, int)]
     if key in _FIRST_CELL:
-        return {0: cells[0]} if cells and cells[0] in widths else {}
+        return {0: cells[0]} if cells and cells[0] in nodes else {}
     found: dict[int, int] = {}
     at = 0
-    while key == "interrupts-extended" and at < len(cells) and cells[at] in widths:
+    while key in _LISTS and at < len(cells) and cells[at] in nodes:
         found[at] = cells[at]
-        at += 1 + widths[cells[at]]
+        at += 1 + (_cell(nodes[cells[at]].prop(_LISTS[key])) or 0)
     return found
 
 
-def _resolved(key: str, value: Value, labels: dict[int, str], widths: dict[int, int]) -> Value:
+def _resolved(key: str, value: Value, labels: dict[int, str], nodes: dict[int, FdtNode]) -> Value:
     if not isinstance(value, Cells):
         return value
     cells: list[int | Ref] = list(value.values)
-    for at, number in _phandles(key, value, widths).items():
+    for at, number in _phandles(key, value, nodes).items():
         cells[at] = Ref(labels[number])
     return Cells(*cells)
 
