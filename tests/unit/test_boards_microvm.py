@@ -278,7 +278,7 @@ def test_a_bzimage_brings_its_own_header(tmp_path: Path) -> None:
     ("extra", "cmdline", "console"),
     [
         ("", "pci=off console=ttyS0", "uart0"),
-        ("[console.a]\n", "pci=off earlycon=uart8250,io,0x3f8 console=hvc0", "console.a"),
+        ("[console.a]\n", "pci=off console=hvc0 earlycon=uart8250,io,0x3f8", "console.a"),
         ('[console.a]\ndevice = "serial"\n[console.b]\n', "pci=off console=hvc0 console=ttyS0", "uart0"),
     ],
 )

@@ -117,11 +117,11 @@ def test_the_cpu_map_names_every_hart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("extra", "cmdline", "console"),
     [
-        ("", "earlycon=sbi console=ttyS0", "uart0"),
-        ("[console.main]\n", "earlycon=sbi console=hvc0", "console.main"),
-        ('[console.main]\n[console.b]\ndevice = "serial"', "earlycon=sbi console=ttyS0 console=hvc0", "console.main"),
-        ('[console.b]\ndevice = "serial"\n[console.main]', "earlycon=sbi console=hvc0 console=ttyS0", "uart0"),
-        ("[console.a]\n[console.b]\n", "earlycon=sbi console=hvc1 console=hvc0", "console.a"),
+        ("", "console=ttyS0 earlycon=sbi", "uart0"),
+        ("[console.main]\n", "console=hvc0 earlycon=sbi", "console.main"),
+        ('[console.main]\n[console.b]\ndevice = "serial"', "console=ttyS0 console=hvc0 earlycon=sbi", "console.main"),
+        ('[console.b]\ndevice = "serial"\n[console.main]', "console=hvc0 console=ttyS0 earlycon=sbi", "uart0"),
+        ("[console.a]\n[console.b]\n", "console=hvc1 console=hvc0 earlycon=sbi", "console.a"),
     ],
 )
 def test_the_command_line_follows_the_consoles(extra: str, cmdline: str, console: str, tmp_path: Path) -> None:
@@ -133,10 +133,11 @@ def test_the_command_line_follows_the_consoles(extra: str, cmdline: str, console
 @pytest.mark.parametrize(
     ("given", "cmdline"),
     [
-        ('["console=ttyS0", "quiet"]', "earlycon=sbi console=ttyS0 quiet"),
+        ('["console=ttyS0", "quiet"]', "console=ttyS0 quiet earlycon=sbi"),
         ('["earlycon", "x=1"]', "console=hvc0 earlycon x=1"),
-        ('["a=1 console=tty0"]', "earlycon=sbi a=1 console=tty0"),
-        ('["xconsole=1"]', "earlycon=sbi console=hvc0 xconsole=1"),
+        ('["a=1 console=tty0"]', "a=1 console=tty0 earlycon=sbi"),
+        ('["xconsole=1"]', "console=hvc0 xconsole=1 earlycon=sbi"),
+        ('["quiet", "--", "single"]', "earlycon=sbi console=hvc0 quiet -- single"),
     ],
 )
 def test_what_the_manifest_says_of_consoles_is_not_said_again(given: str, cmdline: str, tmp_path: Path) -> None:

@@ -292,10 +292,10 @@ def test_what_nobody_has_looked_at_is_left_to_the_engine(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("extra", "cmdline", "console"),
     [
-        ("", "EARLY console=ttyAMA0", "uart0"),
-        ("[console.main]\n", "EARLY console=hvc0", "console.main"),
-        ('[console.main]\n[console.b]\ndevice = "serial"', "EARLY console=ttyAMA0 console=hvc0", "console.main"),
-        ('[console.b]\ndevice = "serial"\n[console.main]', "EARLY console=hvc0 console=ttyAMA0", "uart0"),
+        ("", "console=ttyAMA0 EARLY", "uart0"),
+        ("[console.main]\n", "console=hvc0 EARLY", "console.main"),
+        ('[console.main]\n[console.b]\ndevice = "serial"', "console=ttyAMA0 console=hvc0 EARLY", "console.main"),
+        ('[console.b]\ndevice = "serial"\n[console.main]', "console=hvc0 console=ttyAMA0 EARLY", "uart0"),
     ],
 )
 def test_the_command_line_follows_the_consoles(extra: str, cmdline: str, console: str, tmp_path: Path) -> None:

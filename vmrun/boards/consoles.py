@@ -58,16 +58,22 @@ def says(manifest: Manifest, name: str) -> bool:
 
 
 def cmdline(manifest: Manifest, ttys: tuple[Console, ...], early: str | None) -> Iterator[str]:
-    """Yield the kernel's parameters: the early console, the consoles, then what the manifest says.
+    """Yield the kernel's parameters: the consoles, what the manifest says, the early console.
 
-    Until the console's driver is there, which may be a module, the ``early`` one (None: none) says what happens.
+    Until the console's driver is there, which may be a module, the ``early`` one (None: none) says what happens. It
+    prints all of the log as soon as the kernel reads of it, an exit or three for each byte, unless `quiet` or a
+    loglevel stands before it; but words behind `--` are for init.
     """
-    if early is not None and not says(manifest, "earlycon"):
+    own = early is not None and not says(manifest, "earlycon")
+    first = own and says(manifest, "--")
+    if first:
         yield f"earlycon={early}"
     # The kernel makes the last one /dev/console.
     if not says(manifest, "console"):
         yield from (f"console={console.tty}" for console in reversed(ttys))
     yield from manifest.boot.cmdline
+    if own and not first:
+        yield f"earlycon={early}"
 
 
 def run_plan(

@@ -11,7 +11,7 @@ _PAGE = 4096
 
 def nominal(why: str) -> Offer:
     """Return what nearly every server has; the engine refuses a plan that its host cannot fulfil."""
-    return Offer("kvm", why, "aarch64", ("pmu",), MAX_VCPUS, 0, "", ("gicv3", "gicv2"), (4096,))
+    return Offer("kvm", why, "aarch64", ("pmu",), MAX_VCPUS, 0, "", ("gicv3", "gicv2"), (4096,), nominal=True)
 
 
 def offer(kvm: Kvm, why: str) -> Offer:

@@ -12,6 +12,7 @@ from vmrun.kvm import report
 from vmrun.kvm.aarch64 import features, gic, registers
 from vmrun.kvm.host import Kvm
 from vmrun.kvm.vm import Vm, fault
+from vmrun.plan import ppi
 from vmrun.plan.model import ArmCpus, EntryPlan, MachinePlan
 
 IN_KERNEL = gic.KINDS
@@ -21,8 +22,7 @@ LINES = 256
 """Shared interrupts of the GIC, as QEMU's `virt` has them (include/hw/arm/virt.h, NUM_IRQS)."""
 
 _PMU, _PMU_IRQ, _PMU_INIT = 0, 0, 1  # KVM_ARM_VCPU_PMU_V3_CTRL, _IRQ, _INIT
-_PMU_INTERRUPT = 16 + 7
-"""The PMU's private interrupt: PPI 7, as the devicetree says it (QEMU include/hw/arm/virt.h, VIRTUAL_PMU_IRQ)."""
+_FIRST_PPI = 16  # of the GIC's interrupt numbers (Arm IHI 0069, section 2.2)
 
 _DEFAULT_ADDRESS_BITS = 40
 """What a VM has that was made without a word on it (Documentation/virt/kvm/api.rst, 4.2)."""
@@ -53,7 +53,7 @@ class ArmVm(Vm):
 
     def add_pmus(self) -> None:
         """Give each vCPU's PMU its interrupt; the GIC is there, as KVM wants it."""
-        number = ffi.new("int *", _PMU_INTERRUPT)
+        number = ffi.new("int *", _FIRST_PPI + ppi.PMU)
         for index, vcpu in enumerate(self.vcpus):
             self.check(lib.vmr_kvm_vcpu_attr_set(vcpu, _PMU, _PMU_IRQ, number), f"PMU of vCPU {index}")
             self.check(lib.vmr_kvm_vcpu_attr_set(vcpu, _PMU, _PMU_INIT, ffi.NULL), f"PMU of vCPU {index}")

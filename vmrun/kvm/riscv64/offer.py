@@ -12,4 +12,4 @@ _TIMEBASE_HZ = 10_000_000
 
 def nominal(why: str) -> Offer:
     """Return what every host with KVM has, but for the clock; the engine refuses a plan whose clock is another."""
-    return Offer("kvm", why, "riscv64", _RV64GC, MAX_VCPUS, _TIMEBASE_HZ, "sv39", ("plic",))
+    return Offer("kvm", why, "riscv64", _RV64GC, MAX_VCPUS, _TIMEBASE_HZ, "sv39", ("plic",), nominal=True)

@@ -9,7 +9,7 @@ from vmrun.plan.offer import Offer
 
 def nominal(why: str) -> Offer:
     """Return what every host has; features are left open, and looked up when the machine is built."""
-    return Offer("kvm", why, "x86_64", (), MAX_VCPUS, 0, "")
+    return Offer("kvm", why, "x86_64", (), MAX_VCPUS, 0, "", nominal=True)
 
 
 def offer(kvm: Kvm, why: str) -> Offer:
