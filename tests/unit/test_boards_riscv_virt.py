@@ -15,6 +15,8 @@ from vmrun.boards import isa, registry
 from vmrun.boards.riscv_fdt import cpus_node
 from vmrun.errors import PlanError
 from vmrun.frozen import evolve
+from vmrun.kvm.offer import nominal as kvm_nominal
+from vmrun.plan import codec
 from vmrun.plan.model import MachinePlan
 from vmrun.tables.fdt import Cells, FdtNode, Strings, decode
 
@@ -86,6 +88,94 @@ def test_every_device_of_qemus_machine_stands_where_qemu_has_it(tmp_path: Path) 
         (peer,) = [p for p in peers if p.name == name]
         for key in ("compatible", "reg", "interrupts", "riscv,ndev"):
             assert node.prop(key) == peer.prop(key), f"{path}: {key}"
+
+
+AIA = evolve(OFFER, engine="kvm", irqchips=("aia", "plic"), msi_ids=255, extensions=(*OFFER.extensions, "ssaia"))
+
+
+def test_an_aia_stands_where_qemu_has_the_one_of_s_mode(tmp_path: Path) -> None:
+    tool = shutil.which("qemu-system-riscv64")
+    if tool is None:
+        pytest.skip("needs qemu-system-riscv64 (package qemu-system-misc)")
+    blob = tmp_path / "qemu.dtb"
+    command = [tool, "-M", f"virt,aia=aplic-imsic,dumpdtb={blob}", "-smp", "2", "-m", "128", "-display", "none"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    peer, ours = decode(blob.read_bytes()), tree_of(planned(tmp_path, EVERYTHING, engine=AIA))
+    for path, node in ours.walk():
+        if "@" in node.name and "/soc/" in path:
+            theirs = peer.find(path.lstrip("/"))
+            assert theirs is not None, path
+            for key in ("compatible", "reg", "interrupts", "riscv,num-ids", "riscv,num-sources", "#interrupt-cells"):
+                if (node.name, key) == ("interrupt-controller@d000000", "reg"):
+                    continue  # QEMU's window has room for delivery without IMSICs; KVM's ends before that
+                assert node.prop(key) == theirs.prop(key), f"{path}: {key}"
+    aplic, imsic = (ours.find(f"soc/interrupt-controller@{at}") for at in ("d000000", "28000000"))
+    assert aplic is not None and imsic is not None
+    assert aplic.prop("msi-parent") == imsic.prop("phandle")
+    assert ours.find("soc").prop("interrupt-parent") == aplic.prop("phandle")  # type: ignore[union-attr]
+    assert imsic.prop("interrupts-extended").values[1::2] == (9, 9)  # type: ignore[union-attr]
+    assert ours.find("soc/interrupt-controller@c000000") is None
+
+
+def test_the_manifest_chooses_the_interrupt_controller(tmp_path: Path) -> None:
+    chosen = BASE.replace('"riscv_virt"', '"riscv_virt"\nirqchip = "plic"')
+    assert {d.kind for d in planned(tmp_path, chosen, engine=AIA).devices} & {"aplic", "imsic", "plic"} == {"plic"}
+    with pytest.raises(PlanError) as caught:
+        planned(tmp_path, chosen.replace("plic", "aia"))
+    assert (caught.value.code, caught.value.key) == ("E136", ("machine", "irqchip"))
+
+
+def test_an_aia_needs_its_extension(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="without `ssaia`") as caught:
+        planned(tmp_path, BASE + '[cpu]\nfeatures = ["-ssaia"]\n', engine=AIA)
+    assert (caught.value.code, caught.value.key) == ("E132", ("cpu", "features", "0"))
+
+
+FIXED = evolve(OFFER, engine="kvm", fixed=("i", "m", "a", "c", "zba", "zbb"), blocks=(("zicbom", 64), ("zicboz", 32)))
+
+
+@pytest.mark.parametrize(
+    ("cpu", "words"),
+    [
+        ('features = ["-zba"]', "cannot take `zba`"),
+        ('model = "rv64gc"', "gives every guest `zba`, `zbb`"),
+        ('model = "rv64gc_zba"', "gives every guest `zbb`"),
+    ],
+)
+def test_what_a_host_takes_from_nobody_is_in_every_plan(cpu: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=words) as caught:
+        planned(tmp_path, f"{BASE}[cpu]\n{cpu}\n", engine=FIXED)
+    assert caught.value.code == "E132" and caught.value.key
+
+
+def test_the_guest_is_told_the_size_of_the_blocks_that_it_has(tmp_path: Path) -> None:
+    offer = evolve(FIXED, extensions=(*OFFER.extensions, "zicbom", "zicboz"))
+    plan = planned(tmp_path, BASE + '[cpu]\nfeatures = ["-zicboz"]\n', engine=offer)
+    hart = tree_of(plan).find("cpus/cpu@0")
+    assert hart is not None
+    assert (hart.prop("riscv,cbom-block-size"), hart.prop("riscv,cboz-block-size")) == (Cells(64), None)
+    assert codec.from_json(codec.to_json(plan)) == plan
+
+
+def test_where_no_host_was_asked_the_engine_has_the_last_word(tmp_path: Path) -> None:
+    nominal = kvm_nominal("riscv64", "a test says so")
+    plan = planned(tmp_path, BASE + '[cpu]\nfeatures = ["+zvbb"]\n', engine=nominal)
+    assert "zvbb" in plan.cpu.extensions  # type: ignore[union-attr]
+    text = BASE.replace('"riscv_virt"', '"riscv_virt"\nirqchip = "aia"')
+    assert "ssaia" in planned(tmp_path, text, engine=nominal).cpu.extensions  # type: ignore[union-attr]
+    with pytest.raises(PlanError, match="no `q9`"):
+        planned(tmp_path, BASE + '[cpu]\nfeatures = ["+q9"]\n', engine=nominal)
+
+
+def test_the_guest_is_the_same_under_kvm_and_under_the_software_core(tmp_path: Path) -> None:
+    """But for what a host's processor is: ISA, MMU and clock, which the plan takes from the offer."""
+    soft, nominal = planned(tmp_path, EVERYTHING), kvm_nominal("riscv64", "a test says so")
+    kvm = planned(tmp_path, EVERYTHING, engine=nominal)
+    assert kvm.engine != soft.engine and kvm.cpu != soft.cpu
+    alike = evolve(nominal, extensions=OFFER.extensions, mmu=OFFER.mmu, timebase_hz=OFFER.timebase_hz)
+    kvm = planned(tmp_path, EVERYTHING, engine=alike)
+    assert kvm.blob("fdt") == soft.blob("fdt")
+    assert (kvm.devices, kvm.ram, kvm.entry, kvm.cmdline) == (soft.devices, soft.ram, soft.entry, soft.cmdline)
 
 
 def test_each_hart_has_one_s_mode_context(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from vmrun.tables.fdt import Cells, Cells64, FdtNode, Ref, Strings, encode
 
 KINDS = (
     "acpi-power",
+    "aplic",
     "cmos-rtc",
     "gicv2",
     "gicv2-cpu",
@@ -26,6 +27,7 @@ KINDS = (
     "goldfish-rtc",
     "i8042",
     "i8254",
+    "imsic",
     "ioapic",
     "isa-debug-exit",
     "lapic",

@@ -10,10 +10,22 @@ import re
 from collections.abc import Iterable
 
 from vmrun.errors import Key, PlanError
+from vmrun.plan.offer import Offer
 
 _SINGLE = "iemafdqlcbkjtpvnh"
 _MULTI = re.compile(r"[zsx][a-z0-9]+")
-_NEEDS = {"d": ("f",)}
+_NEEDS = {
+    "d": ("f",),
+    "v": ("d",),
+    "zacas": ("a",),
+    "zcb": ("zca",),
+    "zcd": ("zca", "d"),
+    "zcmop": ("zca",),
+    "zfa": ("f",),
+    "zfh": ("f",),
+    "zfhmin": ("f",),
+}
+"""Extension -> those that it is made of, or builds on, as their own chapters say."""
 _LINUX_NEEDS = ("i", "m", "a")
 """Linux ignores a hart without them (arch/riscv/kernel/cpu.c, riscv_early_of_processor_hartid)."""
 _IMPLIED = ("zicntr", "zicsr", "zifencei")
@@ -61,47 +73,62 @@ def parse(text: str) -> tuple[str, ...]:
     return canonical(names)
 
 
-def choose(offered: Iterable[str], model: str | None, features: Iterable[str], engine: str) -> tuple[str, ...]:
+def choose(offer: Offer, model: str | None, features: Iterable[str], needed: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Return the guest's extensions: ``model`` (None, ``host`` and ``max``: all that is offered; else an ISA string),
-    then ``features`` (``+name``, ``-name``) in order.
+    then ``features`` (``+name``, ``-name``) in order. ``needed`` are those that the machine's other hardware needs.
 
-    Raise PlanError E132 for what the engine does not have, or what Linux or another extension needs.
+    Raise PlanError E132 for what the engine does not have, or what Linux, the machine or another extension needs.
     """
-    have = canonical(offered)
+    have = canonical((*offer.extensions, *needed) if offer.nominal else offer.extensions)
     key: Key = ("cpu", "model")
     if model in (None, "host", "max"):
         chosen = set(have)
     else:
         try:
-            chosen = {*parse(model or ""), *_IMPLIED}
+            chosen = {*parse(model or ""), *_IMPLIED, *needed}
         except ValueError as error:
             raise _refused(str(error), key, 'write "max", or an ISA string such as "rv64gc_zba"') from None
-        _require(chosen, have, engine, key)
+        _require(chosen, have, offer, key)
         if not chosen.issuperset(_LINUX_NEEDS):
             raise _refused(f"`{model}` lacks one of i, m, a, which every riscv64 Linux needs", key, "write rv64gc, say")
     for index, feature in enumerate(features):
         name, where = feature[1:].lower(), ("cpu", "features", str(index))
         if feature[0] == "+":
-            _require({name}, have, engine, where)
+            _require({name}, have, offer, where)
             chosen.add(name)
-        elif name in (*_LINUX_NEEDS, *_IMPLIED):
+        elif name in (*_LINUX_NEEDS, *_IMPLIED, *needed):
             raise _refused(f"a guest cannot be without `{name}`", where, "leave it out")
-        elif name not in have:
-            _require({name}, have, engine, where)
+        elif name in offer.fixed:
+            raise _refused(f"this host's {offer.engine} cannot take `{name}` from a guest", where, "leave it out")
         else:
+            _require({name}, have, offer, where)
             chosen.discard(name)
-    for name in canonical(chosen):
-        for needed in _NEEDS.get(name, ()):
-            if needed not in chosen:
-                raise _refused(f"`{name}` needs `{needed}`", ("cpu",), f"remove `{name}` as well")
+    _check_whole(chosen, have, offer)
     return canonical(chosen)
 
 
-def _require(names: set[str], have: tuple[str, ...], engine: str, key: Key) -> None:
-    missing = canonical(names - set(have))
-    if missing:
-        listed = ", ".join(f"`{name}`" for name in missing)
-        raise _refused(f"the {engine} engine has no {listed}", key, f"it has {isa_string(have)}")
+def _check_whole(chosen: set[str], have: tuple[str, ...], offer: Offer) -> None:
+    for name in canonical(chosen):
+        for needed in _NEEDS.get(name, ()):
+            if needed in have and needed not in chosen:
+                raise _refused(f"`{name}` needs `{needed}`", ("cpu",), f"remove `{name}` as well")
+    given = canonical(set(offer.fixed) - chosen)
+    if given:
+        listed = ", ".join(f"`{name}`" for name in given)
+        raise _refused(
+            f"this host's {offer.engine} gives every guest {listed} as well",
+            ("cpu", "model"),
+            f'write "max", or "{isa_string((*chosen, *given))}"',
+        )
+
+
+def _require(names: set[str], have: tuple[str, ...], offer: Offer, key: Key) -> None:
+    """Look names up in what is offered; where no host was asked, the engine does when it builds the machine."""
+    missing = () if offer.nominal else canonical(names - set(have))
+    wrong = [name for name in canonical(names) if not _MULTI.fullmatch(name) and name not in tuple(_SINGLE)]
+    if missing or wrong:
+        listed = ", ".join(f"`{name}`" for name in missing or wrong)
+        raise _refused(f"the {offer.engine} engine has no {listed}", key, f"it has {isa_string(have)}")
 
 
 def _refused(message: str, key: Key, remedy: str) -> PlanError:

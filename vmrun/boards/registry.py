@@ -20,6 +20,7 @@ _OWN_TABLES = ("virtio-blk", "virtio-console")
 _OWN_TRANSPORTS = ("virtio-mmio",)
 _BOARDS_OWN = (
     "acpi-power",
+    "aplic",
     "cmos-rtc",
     "gicv2",
     "gicv2-cpu",
@@ -28,6 +29,7 @@ _BOARDS_OWN = (
     "gicv3-redist",
     "i8042",
     "i8254",
+    "imsic",
     "ioapic",
     "lapic",
     "pl011",

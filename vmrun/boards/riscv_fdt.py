@@ -99,5 +99,6 @@ def _hart_node(cpu: RiscvCpus, hart: int) -> FdtNode:
         ("riscv,isa-base", Strings("rv64i")),
         ("riscv,isa-extensions", Strings(*cpu.extensions)),
         ("mmu-type", Strings(f"riscv,{cpu.mmu}")),
+        *((f"riscv,{name.removeprefix('zi')}-block-size", Cells(size)) for name, size in cpu.blocks),
     )
     return FdtNode(f"cpu@{hart:x}", props, (intc,), label=f"cpu{hart}")

@@ -1,7 +1,8 @@
 """The board ``riscv_virt``: the memory map and interrupt numbers of QEMU's riscv `virt`, without M-mode's own parts.
 
 The guest starts in S-mode with SBI from the engine, as under KVM: there is no CLINT, and the PLIC has one context a
-hart, for S-mode. So a stock kernel and a U-Boot built for QEMU's machine find every device where they know it.
+hart, for S-mode. Where the engine has an AIA, APLIC and IMSICs of S-mode stand for it. So a stock kernel and a U-Boot
+built for QEMU's machine find every device where they know it.
 
 Source of every number here: QEMU 10, hw/riscv/virt.c (virt_memmap) and include/hw/riscv/virt.h (the IRQ enum).
 """
@@ -21,8 +22,10 @@ from vmrun.boards.places import Fixed, Places
 from vmrun.boards.riscv_fdt import intc_label, machine_tree
 from vmrun.boards.slots import Wanted, modules, wanted
 from vmrun.boot.detect import FLAT_OFFSET, detect
+from vmrun.devices import aplic, imsic
 from vmrun.devices import registry as devices
-from vmrun.devices.model import FdtContext
+from vmrun.devices.model import FdtContext, one_cell
+from vmrun.frozen import evolve
 from vmrun.plan.allocate import Range, SlotRow
 from vmrun.plan.files import BootFiles
 from vmrun.plan.model import DevicePlan, EntryPlan, MachinePlan, RamRegion, RiscvCpus
@@ -36,14 +39,19 @@ if TYPE_CHECKING:
 FIXED = (
     Fixed("test", "sifive-test", Range(0x0010_0000, 0x1000)),
     Fixed("rtc", "goldfish-rtc", Range(0x0010_1000, 0x1000), 11),
-    Fixed(
-        "plic",
-        "plic",
-        Range(0x0C00_0000, 0x60_0000),
-        properties=MappingProxyType({"sources": LIMITS["riscv_virt"].irqs}),
-    ),
     Fixed("uart0", "uart16550", Range(0x1000_0000, 0x100), 10),
 )
+PLIC = Fixed(
+    "plic",
+    "plic",
+    Range(0x0C00_0000, 0x60_0000),
+    properties=MappingProxyType({"sources": LIMITS["riscv_virt"].irqs}),
+)
+APLIC = Fixed("aplic", "aplic", Range(0x0D00_0000, aplic.SIZE), properties=MappingProxyType({"sources": aplic.SOURCES}))
+IMSIC = Fixed("imsic", "imsic", Range(0x2800_0000, imsic.PAGE))
+"""Its range is that of one hart."""
+IRQCHIPS = {"aia": ("ssaia",), "plic": ()}
+"""Interrupt controllers, and the ISA extensions that they ask of a hart."""
 VIRTIO = SlotRow(base=0x1000_1000, step=0x1000, size=0x1000, count=8, irq=1)
 RAM_BASE = 0x8000_0000
 
@@ -58,7 +66,7 @@ class RiscvVirt:
 
     name = "riscv_virt"
     arch = "riscv64"
-    doc = "PLIC, 16550 UART, goldfish-rtc, 8 virtio-mmio slots, where QEMU's riscv `virt` has them"
+    doc = "PLIC or AIA, 16550 UART, goldfish-rtc, 8 virtio-mmio slots, where QEMU's riscv `virt` has them"
     limits = LIMITS["riscv_virt"]
 
     def plan(
@@ -72,14 +80,14 @@ class RiscvVirt:
     ) -> MachinePlan:
         """Return the machine of a manifest. Raise PlanError where the manifest asks for what the board cannot be."""
         manifest = loaded.manifest
-        cpu = _cpu(manifest, offer)
+        irqchip = bounds.irqchip(manifest, tuple(IRQCHIPS), offer)
+        cpu = _cpu(manifest, offer, irqchip)
         ram = RamRegion(RAM_BASE, bounds.ram_size(manifest, MAX_RAM))
         bounds.tables(manifest, ("fdt",))
         bounds.no_protocol(manifest)
-        bounds.irqchip(manifest, ("plic",), offer)
         places = Places(self.limits.irqs, (ram,))
         placed = (
-            *places.fixed(FIXED, manifest),
+            *places.fixed(_fixed(irqchip, cpu.count, offer), manifest),
             *places.slots(VIRTIO, _wanted(manifest, files, ports), "level"),
         )
         ttys = tuple(consoles(manifest, self.name))
@@ -100,14 +108,24 @@ class RiscvVirt:
 BOARD = RiscvVirt()
 
 
-def _cpu(manifest: Manifest, offer: Offer) -> RiscvCpus:
+def _cpu(manifest: Manifest, offer: Offer, irqchip: str) -> RiscvCpus:
     count = bounds.cpu_count(manifest, offer, "harts")
     bounds.no_topology(manifest)
-    extensions = isa.choose(offer.extensions, manifest.cpu.model, manifest.cpu.features, offer.engine)
-    return RiscvCpus(offer.arch, count, extensions, isa.isa_string(extensions), offer.mmu, offer.timebase_hz)
+    extensions = isa.choose(offer, manifest.cpu.model, manifest.cpu.features, IRQCHIPS[irqchip])
+    blocks = tuple((name, size) for name, size in offer.blocks if name in extensions)
+    return RiscvCpus(offer.arch, count, extensions, isa.isa_string(extensions), offer.mmu, offer.timebase_hz, blocks)
 
 
 # Devices.
+
+
+def _fixed(irqchip: str, harts: int, offer: Offer) -> list[Fixed]:
+    """Return the devices with a place of their own, in the order of their addresses."""
+    controllers: tuple[Fixed, ...] = (PLIC,)
+    if irqchip == "aia":
+        pages = Range(IMSIC.where.base, IMSIC.where.size * harts)
+        controllers = (APLIC, evolve(IMSIC, where=pages, properties=MappingProxyType({"ids": offer.msi_ids})))
+    return sorted((*FIXED, *controllers), key=lambda fixed: fixed.where.base)
 
 
 def _wanted(manifest: Manifest, files: BootFiles, ports: tuple[str, ...]) -> Iterator[Wanted]:
@@ -120,7 +138,10 @@ def _wanted(manifest: Manifest, files: BootFiles, ports: tuple[str, ...]) -> Ite
 def _tree(
     cpu: RiscvCpus, ram: RamRegion, placed: tuple[DevicePlan, ...], cmdline: str, initrd: Extent | None
 ) -> FdtNode:
-    context = FdtContext(tuple(intc_label(hart) for hart in range(cpu.count)))
+    kinds = {device.kind: device for device in placed}
+    controller = kinds.get("aplic") or kinds["plic"]
+    line = aplic.line if controller.kind == "aplic" else one_cell
+    context = FdtContext(tuple(intc_label(hart) for hart in range(cpu.count)), line, placed=placed)
     nodes = [devices.load(device.kind).fdt(device, context) for device in placed]
     uart = next(n.soc[0] for device, n in zip(placed, nodes, strict=True) if device.kind == "uart16550")
     stdout = f"/soc/{uart.name}"
@@ -130,7 +151,7 @@ def _tree(
         model="vmrun,riscv-virt",
         cpu=cpu,
         ram=(ram,),
-        interrupt_parent="plic",
+        interrupt_parent=controller.id,
         soc=soc,
         extra=tuple(node for n in nodes for node in n.root),
         aliases=(("serial0", stdout),),

@@ -17,6 +17,8 @@ from vmrun.errors import HostError
 from vmrun.frozen import frozen
 from vmrun.plan.model import DevicePlan, MachinePlan
 
+FIRMWARE = ("sbi", "")
+"""The stream of a console that the engine's firmware calls have (SBI DBCN), which is no device of the plan."""
 _SYSTEM_FAILURE = 1
 """SBI System Reset: the reset reason that says that the guest failed (SBI 2.0, section 10.1)."""
 
@@ -40,6 +42,7 @@ class LiveMachine(ABC):
         self._devices: dict[str, Live] = {}
         self._lock = threading.Lock()
         self._power: VcpuExit | None = None
+        self._firmware = (-1, -1)
 
     # ---- what an engine adds -----------------------------------------------------------------------------------------
 
@@ -83,6 +86,7 @@ class LiveMachine(ABC):
         return self
 
     def _load(self, wires: Mapping[tuple[str, str], tuple[int, int]]) -> None:
+        self._firmware = wires.get(FIRMWARE, self._firmware)
         for region in self._plan.ram:
             self._core.add_ram(region.base, region.size)
         self._add_vcpus()

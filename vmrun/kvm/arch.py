@@ -36,6 +36,9 @@ class GuestVm(Protocol):
     def vcpus(self) -> Sequence[Any]:
         """The vCPUs in order (``vmr_vcpu *``)."""
 
+    def firmware_console(self, in_fd: int, out_fd: int) -> None:
+        """Connect the console of firmware that the engine serves, as `vmrun.kvm.vm.Vm` does where it is not told."""
+
     def enter(self, entry: EntryPlan) -> None:
         """Put the boot vCPU at the plan's entry. Raise HostError E310 for an unknown register, E325 where KVM refuses.
 

@@ -54,6 +54,7 @@ class KvmMachine(LiveMachine):
         self._vcpus = list(self._vm.vcpus)
 
     def _enter(self) -> None:
+        self._vm.firmware_console(*self._firmware)
         self._vm.enter(self._plan.entry)
 
     # ---- what it tells -----------------------------------------------------------------------------------------------

@@ -43,6 +43,9 @@ class Vm:
         self.check(lib.vmr_kvm_vcpu_new(self.handle, id, out), f"vCPU {id}")
         return out[0]
 
+    def firmware_console(self, in_fd: int, out_fd: int) -> None:
+        """Connect the console of firmware that the engine serves (-1: not connected). Here there is none."""
+
     def wire(self) -> None:
         """Lead the machine's wired interrupts to the kernel's controller."""
         self.check(lib.vmr_kvm_wire(self.handle), "interrupt controller")

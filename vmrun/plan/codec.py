@@ -81,6 +81,8 @@ def _cpu_data(cpu: CpuPlan) -> dict[str, Any]:
     if isinstance(cpu, X86Cpus | ArmCpus):
         shape = facts.pop("topology")
         facts |= {"sockets": shape.sockets, "cores": shape.cores, "threads": shape.threads}
+    elif blocks := dict(facts.pop("blocks")):
+        facts["blocks"] = blocks
     return {name: _plain(value) for name, value in facts.items()}
 
 
@@ -335,6 +337,7 @@ def _cpu(value: Any, path: str) -> CpuPlan:
             isa=t.take("isa", _text),
             mmu=t.take("mmu", _text),
             timebase_hz=t.take("timebase_hz", _number),
+            blocks=t.take("blocks", _map(_number), (), need=False),
         )
     t.end()
     return cpu

@@ -28,7 +28,10 @@ PIO = 1 << 63
 
 @frozen
 class RiscvCpus:
-    """Harts. ``extensions`` are ISA extension names in canonical order; ``mmu`` is the largest mode, as ``sv48``."""
+    """Harts. ``extensions`` are ISA extension names in canonical order; ``mmu`` is the largest mode, as ``sv48``.
+
+    ``blocks`` are the sizes in bytes of the blocks that extensions such as ``zicbom`` work on, by the extension.
+    """
 
     arch: str
     count: int
@@ -36,6 +39,7 @@ class RiscvCpus:
     isa: str
     mmu: str
     timebase_hz: int
+    blocks: tuple[tuple[str, int], ...] = ()
 
 
 @frozen

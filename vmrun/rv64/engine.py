@@ -16,9 +16,6 @@ from vmrun.rv64.isa import SV48_BIT, isa_bits
 CODE_CACHE_BYTES = 32 << 20
 """Decoded code that all harts together may keep; what does not fit is decoded again."""
 
-FIRMWARE = ("sbi", "")
-"""The stream of SBI's debug console (DBCN), which is no device of the plan."""
-
 _STATES = {
     "pc": 32,
     "privilege": 33,
@@ -61,12 +58,6 @@ class SoftMachine(LiveMachine):
     def __init__(self, plan: MachinePlan, cpu: RiscvCpus) -> None:
         super().__init__(plan)
         self._cpu = cpu
-        self._firmware = (-1, -1)
-
-    def load(self, wires: Mapping[tuple[str, str], tuple[int, int]]) -> SoftMachine:
-        """Make it; SBI's debug console is a stream as well."""
-        self._firmware = wires.get(FIRMWARE, (-1, -1))
-        return super().load(wires)
 
     def _add_vcpus(self) -> None:
         cpu = self._cpu

@@ -11,6 +11,7 @@ struct vmr_kvm {
   int fd;
   size_t run_bytes;        /* of a vCPU's shared area */
   _Atomic uint32_t owners; /* the machine and each vCPU */
+  void *arch;              /* what the architecture keeps of it; the machine frees that (vmr_on_free) */
 };
 
 typedef struct vmr_kvm_vcpu {

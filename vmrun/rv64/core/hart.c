@@ -222,8 +222,7 @@ static vmr_rv64_shared *shared_of(const vmr_machine *machine) {
   vmr_rv64_shared *shared = calloc(1, sizeof *shared);
   if (!shared) return NULL;
   atomic_store(&shared->references, 1);
-  atomic_store(&shared->console_in, -1);
-  atomic_store(&shared->console_out, -1);
+  vmr_sbi_console_connect(&shared->console, -1, -1);
   return shared;
 }
 
@@ -350,7 +349,6 @@ int vmr_rv64_get_stats(vmr_vcpu *vcpu, vmr_rv64_stats *stats) {
 int vmr_rv64_debug_console(vmr_machine *machine, int in_fd, int out_fd) {
   vmr_hart *first = vmr_hart_at(machine, 0);
   if (!first) return vmr_fail(machine, ENOENT, "a debug console needs a hart first");
-  atomic_store(&first->shared->console_in, in_fd);
-  atomic_store(&first->shared->console_out, out_fd);
+  vmr_sbi_console_connect(&first->shared->console, in_fd, out_fd);
   return 0;
 }

@@ -10,6 +10,7 @@
 
 #include "core.h"
 #include "rv64_api.h"
+#include "sbi_console.h"
 
 /* Handlers return to a loop instead of calling the next one where the compiler does not turn that into a jump. gcc -O1 is
  * such a case that no macro tells apart: build with -O2, or define VMR_TRAMPOLINE. */
@@ -138,8 +139,7 @@ typedef struct vmr_tlb {
 typedef struct vmr_rv64_shared {
   atomic_int references;
   _Atomic uint64_t start_ns; /* CLOCK_MONOTONIC at the first instruction; 0 before */
-  atomic_int console_in;
-  atomic_int console_out;
+  vmr_sbi_console console;
 } vmr_rv64_shared;
 
 /* A load or store that left for Python and waits for the next run. */

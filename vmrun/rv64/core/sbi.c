@@ -1,16 +1,7 @@
 /* The firmware that an S-mode kernel calls: RISC-V SBI 2.0, served by the engine as KVM does for its guests. */
-#include <poll.h>
 #include <sched.h>
-#include <unistd.h>
 
 #include "hart.h"
-
-#define SBI_SUCCESS 0
-#define SBI_ERR_FAILED (-1)
-#define SBI_ERR_NOT_SUPPORTED (-2)
-#define SBI_ERR_INVALID_PARAM (-3)
-#define SBI_ERR_INVALID_ADDRESS (-5)
-#define SBI_ERR_ALREADY_AVAILABLE (-6)
 
 #define EXT_BASE 0x10
 #define EXT_TIME 0x54494d45
@@ -18,7 +9,7 @@
 #define EXT_RFENCE 0x52464e43
 #define EXT_HSM 0x48534d
 #define EXT_SRST 0x53525354
-#define EXT_DBCN 0x4442434e
+#define EXT_DBCN VMR_SBI_DBCN
 
 #define SPEC_VERSION 0x02000000
 #define IMPLEMENTATION_ID 0x766d72 /* "vmr": not assigned by the SBI specification */
@@ -32,14 +23,11 @@
 #define FID h->x[16]
 #define EID h->x[17]
 
-typedef struct sbi_result {
-  int64_t error;
-  uint64_t value;
-} sbi_result;
+typedef vmr_sbi_result sbi_result;
 
-static const sbi_result not_supported = {SBI_ERR_NOT_SUPPORTED, 0};
-static const sbi_result invalid = {SBI_ERR_INVALID_PARAM, 0};
-static const sbi_result success = {SBI_SUCCESS, 0};
+static const sbi_result not_supported = {VMR_SBI_NOT_SUPPORTED, 0};
+static const sbi_result invalid = {VMR_SBI_INVALID_PARAM, 0};
+static const sbi_result success = {VMR_SBI_SUCCESS, 0};
 
 static sbi_result base(vmr_hart *h) {
   switch (FID) {
@@ -118,8 +106,8 @@ static sbi_result hart_start(vmr_hart *h) {
   vmr_hart *other = vmr_hart_at(h->vcpu.machine, A0);
   if (!other) return invalid;
   if (A1 & (1 | h->misaligned_mask) || !vmr_gpa_ptr(h->vcpu.machine, A1, 2))
-    return (sbi_result){SBI_ERR_INVALID_ADDRESS, 0};
-  return vmr_hart_start(other, A1, A2) ? success : (sbi_result){SBI_ERR_ALREADY_AVAILABLE, 0};
+    return (sbi_result){VMR_SBI_INVALID_ADDRESS, 0};
+  return vmr_hart_start(other, A1, A2) ? success : (sbi_result){VMR_SBI_ALREADY_AVAILABLE, 0};
 }
 
 static sbi_result hart_status(vmr_hart *h) {
@@ -139,29 +127,8 @@ static sbi_result hart_suspend(vmr_hart *h) {
   return reserved ? invalid : not_supported;
 }
 
-static sbi_result write_console(const vmr_hart *h, const void *bytes, uint64_t size) {
-  int fd = atomic_load(&h->shared->console_out);
-  if (fd < 0 || !size) return (sbi_result){0, size};
-  ssize_t written = write(fd, bytes, size);
-  return (sbi_result){0, written < 0 ? 0 : (uint64_t)written};
-}
-
-static sbi_result read_console(const vmr_hart *h, void *bytes, uint64_t size) {
-  struct pollfd input = {.fd = atomic_load(&h->shared->console_in), .events = POLLIN};
-  if (input.fd < 0 || !size || poll(&input, 1, 0) <= 0) return success;
-  ssize_t got = read(input.fd, bytes, size);
-  return (sbi_result){0, got < 0 ? 0 : (uint64_t)got};
-}
-
-static sbi_result console(vmr_hart *h) {
-  if (FID == 2) {
-    uint8_t byte = (uint8_t)A0;
-    return write_console(h, &byte, 1);
-  }
-  if (FID > 2) return not_supported;
-  void *bytes = A2 ? NULL : vmr_gpa_ptr(h->vcpu.machine, A1, A0);
-  if (!bytes && A0) return invalid;
-  return FID == 0 ? write_console(h, bytes, A0) : read_console(h, bytes, A0);
+static sbi_result console(const vmr_hart *h) {
+  return vmr_sbi_console_call(&h->shared->console, h->vcpu.machine, FID, (uint64_t[]){A0, A1, A2});
 }
 
 /* true: the machine is to be switched off or reset, and h->exit says so. */
