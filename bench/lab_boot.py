@@ -150,7 +150,7 @@ def _look(pid: int) -> Sample:
     for file in KVM_STATS.glob(f"{pid}-*/*"):
         if file.is_file() and _is_counter(file):
             counters[file.name] = counters.get(file.name, 0) + int(file.read_text())
-    kinds = {name: count for name, count in counters.items() if count and "exits" in name}
+    kinds = {name: count for name, count in counters.items() if count and "exit" in name}
     return {"cpu_s": cpu, "exits": counters["exits"], "kinds": kinds, "rss_mib": _rss_beside_ram(pid)}
 
 
