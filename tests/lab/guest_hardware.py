@@ -30,9 +30,10 @@ def test_with_an_aia_the_same_lines_reach_the_same_devices(tmp_path: Path) -> No
     if HOST.name != "riscv64-aia":
         pytest.skip("this host has no AIA")
     ours, golden = said("aia", tmp_path), GOLDEN.read_text()
-    assert windows(ours) == windows(golden)
+    assert [line for line in windows(ours) if "interrupt-controller" not in line] == windows(golden)
     devices = [line for line in golden.splitlines() if " PLIC " in line]
     through = [line for line in interrupts(ours) if "APLIC" in line]
     assert len(devices) == len(through) > 4
-    assert {tuple(line.split()[-3::2]) for line in through} == {tuple(line.split()[-3::2]) for line in devices}
-    assert all(" Level " in line for line in through)
+    numbered = [{(line.split()[-3], line.split()[-1]) for line in lines} for lines in (devices, through)]
+    assert numbered[0] == numbered[1]
+    assert all(line.split()[-2] == "Level" for line in through)

@@ -9,7 +9,8 @@ GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "hardware" / "riscv_vi
 """What a guest on the software core says; `tests/guest/test_guest_hardware.py` holds it to that."""
 
 COMMAND = ("sh", "-c", "cat /proc/iomem /proc/interrupts")
-_LINE = re.compile(r"(\S.*?) +(\d+) (Edge|Level) +(\S+)")
+_LINE = re.compile(r"(\S.*?) +(\d+) (Edge|Level) +(?:-\S+ +)?(\S+)")
+"""Controller, number, trigger, the flow's name where the controller gives it one, device."""
 
 
 def manifest(accel: str, irqchip: str) -> str:

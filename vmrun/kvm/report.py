@@ -47,7 +47,7 @@ SUBERRORS = {
 }
 """``suberror`` of an internal error, from the same file."""
 
-TRIPLE_FAULT, INTERNAL_ERROR, FAILED_ENTRY, UNKNOWN_EXIT, MEMORY_FAULT, GUEST_CRASH = range(1, 7)
+TRIPLE_FAULT, INTERNAL_ERROR, FAILED_ENTRY, UNKNOWN_EXIT, MEMORY_FAULT, GUEST_CRASH, UNDONE_ACCESS = range(1, 8)
 """VMR_KVM_* of kvm_api.h."""
 
 _EMULATION = 1
@@ -105,6 +105,8 @@ def cause(fault: Fault) -> str:
         return f"KVM cannot reach the guest's memory at {gpa:#x}"
     if fault.code == GUEST_CRASH:
         return f"the guest told KVM that it crashed (event {fault.suberror})"
+    if fault.code == UNDONE_ACCESS:
+        return "KVM cannot carry out this instruction's access to a device"
     if fault.code == UNKNOWN_EXIT:
         return f"vmrun does not serve {EXITS.get(fault.exit_reason, f'KVM exit {fault.exit_reason}')}"
     return "halted for good, with no interrupt controller to wake it"

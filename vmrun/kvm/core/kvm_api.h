@@ -84,6 +84,7 @@ int vmr_kvm_vcpu_attr_has(vmr_vcpu *vcpu, uint32_t group, uint64_t attribute);
 #define VMR_KVM_UNKNOWN_EXIT 4
 #define VMR_KVM_MEMORY_FAULT 5
 #define VMR_KVM_GUEST_CRASH 6
+#define VMR_KVM_UNDONE_ACCESS 7
 
 /* What KVM said when a vCPU fell over. data: internal.data of an internal error, hardware_entry_failure_reason and cpu
  * of a failed entry, system_event.data of a crash; otherwise the first words of kvm_run's union as they were. */

@@ -68,14 +68,15 @@ def fixed(vcpu: Any, have: Have) -> tuple[str, ...]:
     return tuple(name for name in have.extensions if lib.vmr_kvm_set_reg(vcpu, registers.isa(name).id, 0) < 0)
 
 
-def shape(vm: Vm, vcpu: Any, cpu: RiscvCpus, have: Have) -> None:
-    """Take from ``vcpu``, which is new, what the plan does not have, and give it vmrun's firmware calls.
-
-    Raise HostError E327 for an extension that KVM takes from nobody.
-    """
+def shape(vcpu: Any, cpu: RiscvCpus, have: Have) -> None:
+    """Take from a new ``vcpu`` what the plan does not have. Raise HostError E327 where KVM does not let it go."""
     for name in have.extensions:
         if name not in cpu.extensions and lib.vmr_kvm_set_reg(vcpu, registers.isa(name).id, 0) < 0:
             raise _misfit(f"has no `{name}`, which this host's KVM takes from no guest", "E327")
+
+
+def add_firmware(vm: Vm, vcpu: Any) -> None:
+    """Have KVM hand on what vmrun serves, where it is off."""
     for name in _FIRMWARE:
         if get(vm, vcpu, registers.sbi(name)) == 0:
             put(vm, vcpu, registers.sbi(name), 1)

@@ -44,7 +44,8 @@ class RiscvVm(Vm):
                 if have is None:
                     have = isa.read(self, vcpu)
                     isa.require(cpu, have)
-                isa.shape(self, vcpu, cpu, have)
+                isa.shape(vcpu, cpu, have)
+            isa.add_firmware(self, vcpu)
             self.vcpus.append(vcpu)
         return self.vcpus
 
