@@ -31,6 +31,7 @@ def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
         reg(device),
         ("interrupt-controller", Empty()),
         ("#interrupt-cells", Cells(0)),
+        ("#address-cells", Cells(0)),
         ("msi-controller", Empty()),
         ("#msi-cells", Cells(0)),
         ("riscv,num-ids", Cells(ids)),
