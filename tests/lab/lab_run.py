@@ -35,6 +35,8 @@ _TESTS_LIMIT_S = 420
 _BENCH_LIMIT_S = 120
 _RUN_LIMIT_S = 60
 _BOOT_LIMIT_S = 60
+_TOLD_LINES = 60
+"""Of a failure: what a person sees of it without the results at hand, as in a CI's output."""
 
 
 def lab(
@@ -76,7 +78,8 @@ def lab(
         status = boot()
         if status is None:
             # TCG's vCPUs see patched code late now and then, and L1's kernel dies of an int3 that it had removed.
-            print("lab: L1 died or hung: see console.log; once more", file=sys.stderr)
+            print("lab: L1 died or hung: see console.first.log; once more", file=sys.stderr)
+            (out / "console.log").rename(out / "console.first.log")
             status = boot()
     _say("ended", start)
     return _verdict(status, steps, out)
@@ -108,17 +111,37 @@ def _verdict(status: int | None, steps: Sequence[Step], out: Path) -> int:
     done = {step["name"]: step["status"] for step in json.loads(record.read_text())} if record.exists() else {}
     if status is None:
         print("lab: the host gave no status: it hung or died, see console.log", file=sys.stderr)
+        print(_tail(out / "console.log"), file=sys.stderr)
     for step in steps:
         print(f"lab: {step.name}: {_word(done.get(step.name))}")
+        if done.get(step.name, 0) != 0:
+            print(_tail(out / f"{step.name}.log"))
     junit = out / "junit.xml"
     if junit.exists():
-        for suite in ElementTree.parse(junit).getroot().iter("testsuite"):
-            counts = {key: suite.get(key) for key in ("tests", "failures", "errors", "skipped")}
-            print("lab: " + ", ".join(f"{count} {key}" for key, count in counts.items()))
+        _tell(ElementTree.parse(junit).getroot())
     table = out / "boot.txt"
     if table.exists():
         print(table.read_text())
     return 0 if status == 0 and all(done.get(step.name) == 0 for step in steps) else 1
+
+
+def _tell(junit: ElementTree.Element) -> None:
+    """Print each failed test with the end of what it said, and the counts."""
+    for case in junit.iter("testcase"):
+        for kind in ("failure", "error"):
+            for found in case.iter(kind):
+                said = "\n".join((found.text or found.get("message", "")).splitlines()[-_TOLD_LINES:])
+                print(f"lab: FAILED {case.get('classname')}::{case.get('name')}\n{said}")
+    for suite in junit.iter("testsuite"):
+        counts = {key: suite.get(key) for key in ("tests", "failures", "errors", "skipped")}
+        print("lab: " + ", ".join(f"{count} {key}" for key, count in counts.items()))
+
+
+def _tail(log: Path) -> str:
+    """Return the last lines of ``log``, empty where there is none."""
+    if not log.exists():
+        return ""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-_TOLD_LINES:])
 
 
 def _word(status: int | str | None) -> str:

@@ -100,6 +100,21 @@ def test_a_pass_needs_every_steps_word(
     assert _verdict(status, STEPS, tmp_path) == code
 
 
+def test_a_failure_is_told_with_its_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "steps.json").write_text(json.dumps([{"name": "tests", "status": 1, "seconds": 1}]))
+    (tmp_path / "tests.log").write_text("collected 2 items\n")
+    (tmp_path / "junit.xml").write_text(
+        '<testsuites><testsuite tests="2" failures="1" errors="0" skipped="0"><testcase classname="m" name="good"/>'
+        '<testcase classname="m" name="bad"><failure message="short">line\nE assert 1 == 2</failure></testcase>'
+        "</testsuite></testsuites>"
+    )
+    assert _verdict(1, STEPS, tmp_path) == 1
+    said = capsys.readouterr().out
+    for words in ("lab: FAILED m::bad", "E assert 1 == 2", "collected 2 items", "2 tests, 1 failures"):
+        assert words in said
+    assert "m::good" not in said
+
+
 def test_steps_have_limits_and_leave_results(tmp_path: Path) -> None:
     """The runner of the host, run here: a step that hangs with a child is ended, the next one still runs."""
     source = (HERE / "l1" / "steps.py").read_text().replace('Path("/lab/work")', f"Path({str(tmp_path)!r})")
