@@ -12,7 +12,7 @@ from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
 from vmrun.devices import registry
 from vmrun.devices.model import Live, Wires
-from vmrun.engine.blobs import load_blob
+from vmrun.engine.blobs import Loading
 from vmrun.errors import HostError
 from vmrun.frozen import frozen
 from vmrun.plan.model import DevicePlan, MachinePlan
@@ -89,13 +89,12 @@ class LiveMachine(ABC):
         self._firmware = wires.get(FIRMWARE, self._firmware)
         for region in self._plan.ram:
             self._core.add_ram(region.base, region.size)
-        self._add_vcpus()
-        injected = Wires(streams=wires, power=self._on_power)
-        for device in self._plan.devices:
-            if not self._is_own(device):
-                self._devices[device.id] = registry.load(device.kind).realize(device, self._core, injected)
-        for blob in self._plan.blobs:
-            load_blob(self._core, blob)
+        with Loading(self._core, self._plan.blobs):
+            self._add_vcpus()
+            injected = Wires(streams=wires, power=self._on_power)
+            for device in self._plan.devices:
+                if not self._is_own(device):
+                    self._devices[device.id] = registry.load(device.kind).realize(device, self._core, injected)
         self._enter()
 
     # ---- its life ----------------------------------------------------------------------------------------------------
