@@ -44,12 +44,12 @@ class KvmMachine(LiveMachine):
     def __init__(self, plan: MachinePlan, kvm: Kvm) -> None:
         super().__init__(plan)
         self._kvm = kvm
-        self._arch = part("vm")
 
     def _is_own(self, device: DevicePlan) -> bool:
         return device.kind in self._arch.IN_KERNEL
 
     def _add_vcpus(self) -> None:
+        self._arch = part("vm")  # its import, too, goes on beside the copying of blobs
         self._vm: GuestVm = self._arch.build(self._core, self._kvm, self._plan)
         self._vcpus = list(self._vm.vcpus)
 
