@@ -53,6 +53,16 @@ def test_the_second_time_the_plan_is_found(machine: Path, made: list[str]) -> No
     assert made == [str(machine)]
 
 
+def test_more_ram_than_this_host_has_is_found_in_the_plan(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1 << 14, "SC_PAGE_SIZE": 4096}.__getitem__)
+    with pytest.raises(ManifestError) as caught:
+        plan_manifest(machine)
+    (finding,) = caught.value.findings
+    assert finding.code == "E109" and finding.span is not None
+    assert "this host has 64 MiB" in finding.message
+    assert plan_manifest(machine, anywhere=True).ram[0].size > 64 << 20
+
+
 def _later(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -77,12 +78,27 @@ def plan_loaded(loaded: LoadedManifest, how: How) -> tuple[MachinePlan, LookedAt
             files, looked_at = _resolve(loaded, board, ports, how)
         how.phase("plan")
         plan = board.plan(loaded, files, offer, command=how.command, ports=ports)
+        if not how.anywhere:
+            _bound_ram(plan)
     except PlanError as error:
         raise ManifestError(tuple(loaded.located(finding) for finding in error.diagnostics())) from error
     except ArtifactError as error:
         error.span = loaded.span_of(error.key) if error.key else None
         raise
     return plan, looked_at
+
+
+def _bound_ram(plan: MachinePlan) -> None:
+    """Raise PlanError E109 where this host has less RAM than the guest is to have."""
+    asked = sum(region.size for region in plan.ram)
+    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if asked > host:
+        raise PlanError(
+            f"{asked >> 20} MiB of RAM, and this host has {host >> 20} MiB",
+            code="E109",
+            key=("memory", "size"),
+            remedy="set a smaller memory.size",
+        )
 
 
 def offer_for(accel: str, arch: str, *, anywhere: bool = False) -> Offer:
