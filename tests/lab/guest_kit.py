@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,15 +56,26 @@ class Ended:
         return re.findall(r"(?m)^LAB splat (.*)$", self.out.replace("\r", ""))
 
 
-def run_vmm(argv: Sequence[str], folder: Path, limit_s: float = LIMIT_S) -> Ended:
-    """Run a VMM to its end in ``folder``, with its descendants in a session that ends with it."""
+def run_vmm(
+    argv: Sequence[str], folder: Path, limit_s: float = LIMIT_S, *, until: tuple[str, int] | None = None
+) -> Ended:
+    """Run a VMM to its end in ``folder``, with its descendants in a session that ends with it.
+
+    With ``until``, a word and a count, it gets SIGTERM once its guest has said the word so often.
+    """
     out, err = folder / "vmm.out", folder / "vmm.err"
     with out.open("wb") as stdout, err.open("wb") as stderr:
         process = subprocess.Popen(
             argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
         )
+        end = time.monotonic() + limit_s
+        if until is not None:
+            word, times = until[0].encode(), until[1]
+            while process.poll() is None and time.monotonic() < end and out.read_bytes().count(word) < times:
+                time.sleep(0.1)
+            process.terminate()
         try:
-            status: int | None = process.wait(limit_s)
+            status: int | None = process.wait(max(end - time.monotonic(), 1))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
