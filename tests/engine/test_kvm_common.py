@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import kvm_arm_kit
 import kvm_kit
 import kvm_riscv_kit
 import pytest
@@ -77,7 +78,21 @@ class Riscv:
         return assemble(f"li t0, {source}\n {load} t1, 0(t0)\n li t0, {target}\n sd t1, 0(t0)\n")
 
 
-PAYLOADS: dict[str, Payload] = {"x86_64": X86(), "riscv64": Riscv()}
+class Arm:
+    end, spin, ended = kvm_arm_kit.END, kvm_arm_kit.SPIN, lib.VMR_EXIT_SYSTEM
+
+    def lab(self) -> Any:
+        return kvm_arm_kit.Lab()
+
+    def write(self, size: int, address: int, value: int) -> bytes:
+        return kvm_arm_kit.write(size, address, value)
+
+    def copy(self, size: int, source: int, target: int) -> bytes:
+        code = kvm_arm_kit.mov(10, source) + kvm_arm_kit.load(size, 11, 10)
+        return code + kvm_arm_kit.mov(10, target) + kvm_arm_kit.store(8, 11, 10)
+
+
+PAYLOADS: dict[str, Payload] = {"x86_64": X86(), "aarch64": Arm(), "riscv64": Riscv()}
 
 
 @pytest.fixture

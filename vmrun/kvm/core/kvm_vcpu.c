@@ -125,7 +125,8 @@ static int failed_run(vmr_kvm_vcpu *k, int errnum, bool stopping, vmr_exit *exit
   }
   if (errnum == EFAULT && k->run->exit_reason == KVM_EXIT_MEMORY_FAULT_CODE)
     return vmr_kvm_fall(k, exit, VMR_KVM_MEMORY_FAULT, &k->run->hw, 3, "KVM cannot reach the guest's memory");
-  if (errnum == EOPNOTSUPP || errnum == EIO) /* riscv64's vcpu_insn.c: an atomic, floating or misaligned access */
+  /* riscv64 (vcpu_insn.c): an atomic, floating or misaligned access; arm64 (mmio.c): one without a syndrome, as a pair. */
+  if (errnum == EOPNOTSUPP || errnum == EIO || errnum == ENOSYS)
     return vmr_kvm_fall(k, exit, VMR_KVM_UNDONE_ACCESS, &k->run->hw, 0, "KVM cannot carry out an access to a device");
   return vmr_fail(k->vcpu.machine, errnum, "KVM_RUN: %s", strerror(errnum));
 }
