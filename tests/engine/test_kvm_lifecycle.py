@@ -115,7 +115,7 @@ def test_there_is_no_kvm(tmp_path: Path) -> None:
 )
 def test_what_to_do_without_kvm(flags: set[str], remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "_cpu_flags", lambda: frozenset(flags))
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="x86_64"))
     assert remedy in (refused(errno.ENOENT, monkeypatch).remedy or "")
 
 
@@ -216,7 +216,7 @@ def test_a_failed_call_names_everything(number: int) -> None:
 
 
 def test_an_architecture_without_kvm_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platform.machine", lambda: "s390x")
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="s390x"))
     with pytest.raises(HostError) as caught:
         host.table()
     assert caught.value.code == "E329"

@@ -13,7 +13,7 @@ and, in C, the hooks at the end of ``core/kvm_core.h``.
 
 from __future__ import annotations
 
-import platform
+import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
@@ -57,7 +57,7 @@ def part(name: str, arch: str | None = None) -> ModuleType:
 
     Raise HostError E329 where vmrun has no KVM engine for it.
     """
-    machine = arch or platform.machine()
+    machine = arch or os.uname().machine
     if machine not in ARCHES:
         raise HostError(f"vmrun has no KVM engine for {machine} hosts", code="E329", remedy='use accel = "soft"')
     return import_module(f"vmrun.kvm.{machine}.{name}")

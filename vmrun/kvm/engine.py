@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import platform
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmrun.engine.machine import LiveMachine, check_runnable
 from vmrun.errors import HostError
-from vmrun.kvm import report, symbols
 from vmrun.kvm.arch import GuestVm, part
 from vmrun.kvm.host import Kvm
 from vmrun.kvm.vm import counters, fault
 from vmrun.plan.model import DevicePlan, MachinePlan
+
+if TYPE_CHECKING:
+    from vmrun.kvm.symbols import Symbols
 
 
 class KvmEngine:
@@ -27,7 +30,7 @@ class KvmEngine:
         that vanished or changed, E320 to E329 what this host's KVM refuses.
         """
         check_runnable(plan)
-        host = platform.machine()
+        host = os.uname().machine
         if plan.cpu.arch != host:
             raise HostError(f"KVM runs {host} guests on this host, not {plan.cpu.arch}", code="E302")
         with Kvm() as kvm:
@@ -66,15 +69,23 @@ class KvmMachine(LiveMachine):
     def _vcpu_counters(self) -> Mapping[str, int]:
         return counters(self._vcpus)
 
-    def _symbols(self) -> symbols.Symbols | None:
+    def _symbols(self) -> Symbols | None:
+        from vmrun.kvm import symbols
+
         kernel = self._plan.blob("kernel")
         return symbols.of_kernel(Path(kernel.path)) if kernel is not None and kernel.path is not None else None
 
     def _describe_fault(self, index: int) -> str:
+        from vmrun.kvm import report
+
         return report.summary(self._vm.scene(index), self._symbols())
 
     def report(self) -> str:
         """Return all that is known of each vCPU that fell over; only while none runs."""
         fallen = [index for index, vcpu in enumerate(self._vcpus) if fault(vcpu).code]
-        names = self._symbols() if fallen else None
+        if not fallen:
+            return ""
+        from vmrun.kvm import report
+
+        names = self._symbols()
         return "\n".join(line for index in fallen for line in report.lines(self._vm.scene(index), names))

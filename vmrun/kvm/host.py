@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import stat
 from functools import cached_property
 from pathlib import Path
@@ -119,7 +118,7 @@ def _lib() -> Any:
 
     if not hasattr(lib, "vmr_kvm_new"):
         raise HostError(
-            f"this vmrun was built without KVM for {platform.machine()}",
+            f"this vmrun was built without KVM for {os.uname().machine}",
             code="E329",
             remedy="install the wheel for this architecture",
         )
@@ -168,7 +167,7 @@ def _absent(path: str, number: int) -> tuple[str, str]:
             f"{path} is there, but no KVM behind it: {os.strerror(number)}",
             "`modprobe kvm_intel` or `modprobe kvm_amd`",
         )
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine != "x86_64":
         return f"there is no {path}", "boot a kernel with KVM on a processor with virtualization (arm64: in EL2)"
     found = next((name for flag, name in _VIRTUALIZATION.items() if flag in _cpu_flags()), None)

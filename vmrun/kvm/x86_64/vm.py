@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
-from vmrun.kvm import report
 from vmrun.kvm.host import Kvm
 from vmrun.kvm.vm import Vm, fault
 from vmrun.kvm.x86_64 import cpuid, msrs, state
 from vmrun.plan.model import EntryPlan, MachinePlan, X86Cpus
 from vmrun.plan.topology import Topology
+
+if TYPE_CHECKING:
+    from vmrun.kvm.report import Scene
 
 IDENTITY_MAP = 0xFEFFC000
 """One page, then three for the TSS: below the LAPIC and the BIOS, where no board has anything."""
@@ -71,8 +73,10 @@ class X86Vm(Vm):
         """Return where vCPU ``index`` stands. See `GuestVm`."""
         return where(self.vcpus[index])
 
-    def scene(self, index: int) -> report.Scene:
+    def scene(self, index: int) -> Scene:
         """Return what a report says of vCPU ``index``. See `GuestVm`."""
+        from vmrun.kvm import report  # hardly any run falls
+
         vcpu = self.vcpus[index]
         pc = linear_pc(vcpu)
         code = read_linear(self.core, vcpu, pc, report.LONGEST_INSTRUCTION)
