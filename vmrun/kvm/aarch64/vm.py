@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
 from vmrun.errors import HostError
-from vmrun.kvm import report
 from vmrun.kvm.aarch64 import features, gic, registers
 from vmrun.kvm.host import Kvm
 from vmrun.kvm.vm import Vm, fault
 from vmrun.plan import ppi
 from vmrun.plan.model import ArmCpus, EntryPlan, MachinePlan
+
+if TYPE_CHECKING:
+    from vmrun.kvm.report import Scene
 
 IN_KERNEL = gic.KINDS
 """Kinds of a plan's devices that KVM itself is."""
@@ -72,8 +74,10 @@ class ArmVm(Vm):
         found = {name: self.get_reg(vcpu, number) for name, number in numbers.items()}
         return {"pc": found.pop("pc"), **found}
 
-    def scene(self, index: int) -> report.Scene:
+    def scene(self, index: int) -> Scene:
         """Return what a report says of vCPU ``index``. See `GuestVm`."""
+        from vmrun.kvm import report  # hardly any run falls
+
         found = dict(self.where(index))
         pc = found["pc"]
         at = registers.translate(found, pc, self._descriptor)

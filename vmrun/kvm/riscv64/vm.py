@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vmrun._core import lib
 from vmrun.core.machine import CoreMachine
 from vmrun.errors import HostError
-from vmrun.kvm import report
 from vmrun.kvm.host import Kvm
 from vmrun.kvm.riscv64 import aia, isa, registers
 from vmrun.kvm.riscv64.paging import read_virtual
 from vmrun.kvm.vm import Vm, fault
 from vmrun.plan.model import EntryPlan, MachinePlan, RiscvCpus
+
+if TYPE_CHECKING:
+    from vmrun.kvm.report import Scene
 
 IN_KERNEL = frozenset({"aplic", "imsic"})
 """Kinds of a plan's devices that KVM itself is; a PLIC is vmrun's own, as under the software core."""
@@ -73,8 +75,10 @@ class RiscvVm(Vm):
         found |= {name: isa.get(self, vcpu, registers.csr(name)) for name in registers.CSRS}
         return {name: value for name, value in found.items() if value is not None}
 
-    def scene(self, index: int) -> report.Scene:
+    def scene(self, index: int) -> Scene:
         """Return what a report says of hart ``index``. See `GuestVm`."""
+        from vmrun.kvm import report  # hardly any run falls
+
         where = self.where(index)
         code = read_virtual(self.core.read_ram, where["satp"], where["pc"], _LONGEST_INSTRUCTION)
         return report.Scene(index, fault(self.vcpus[index]), where, where["pc"], code, "riscv64")
