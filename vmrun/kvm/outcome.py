@@ -12,6 +12,10 @@ SLOW = 20_000_000
 hardware that is itself emulated by a translator some hundred million."""
 
 
+_EXITS = {"x86_64": "real, protected and long mode, port and MMIO exits"}
+"""What emulated kernel-mode code can do on an architecture that has more than MMIO."""
+
+
 @frozen
 class Try:
     """An instruction in kernel mode: whether it worked (None: guests are not shown it, so that a kernel does without),
@@ -74,7 +78,7 @@ class Standing:
         """One line on what a restricted KVM is still good for, empty otherwise."""
         if self.verdict != RESTRICTED:
             return ""
-        return "small payloads: real, protected and long mode, port and MMIO exits, interrupts, user-mode code"
+        return f"small payloads: {_EXITS.get(self.arch, 'MMIO exits')}, interrupts, user-mode code"
 
     @property
     def remedy(self) -> str:
