@@ -17,7 +17,7 @@ from vmrun.errors import PlanError
 from vmrun.frozen import evolve
 from vmrun.kvm.offer import nominal as kvm_nominal
 from vmrun.plan import codec
-from vmrun.plan.model import MachinePlan
+from vmrun.plan.model import SEED_SIZE, MachinePlan
 from vmrun.tables.fdt import Cells, FdtNode, Strings, decode
 
 EVERYTHING = (
@@ -176,6 +176,16 @@ def test_the_guest_is_the_same_under_kvm_and_under_the_software_core(tmp_path: P
     kvm = planned(tmp_path, EVERYTHING, engine=alike)
     assert kvm.blob("fdt") == soft.blob("fdt")
     assert (kvm.devices, kvm.ram, kvm.entry, kvm.cmdline) == (soft.devices, soft.ram, soft.entry, soft.cmdline)
+
+
+def test_the_seed_is_a_property_of_chosen(tmp_path: Path) -> None:
+    blob = planned(tmp_path, EVERYTHING).blob("fdt")
+    assert blob is not None and blob.data is not None and blob.seed is not None
+    random = bytes(range(SEED_SIZE))
+    chosen = decode(blob.data[: blob.seed] + random + blob.data[blob.seed + SEED_SIZE :]).find("chosen")
+    assert chosen is not None
+    words = [int.from_bytes(random[at : at + 4], "big") for at in range(0, SEED_SIZE, 4)]
+    assert chosen.prop("rng-seed") == Cells(*words)
 
 
 def test_each_hart_has_one_s_mode_context(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ def test_another_format_says_who_is_older(format_: int, words: str, plan: Machin
         (lambda d: d.update(name="a\0b"), "name is no text"),
         (lambda d: d["blobs"][0].update(sha256="xyz"), "sha256"),
         (lambda d: d["blobs"][-1].update(base64="AA=="), "base64"),
+        (lambda d: d["blobs"][-1].update(seed=1 << 20), "`seed` beyond"),
         (lambda d: d["blobs"][-1].update(tree={"x y": True}), "no devicetree"),
         (lambda d: d["blobs"][-1].update(tree={"x": 1}), "no property"),
         (lambda d: d["blobs"][-1].update(tree={"x": "<0x1 zz>"}), "no property"),

@@ -13,14 +13,19 @@ from vmrun.boot.kernel import Kernel
 from vmrun.boot.place import place
 from vmrun.frozen import frozen
 from vmrun.plan.files import BootFiles
-from vmrun.plan.model import Blob, RamRegion
-from vmrun.tables.fdt import Cells64, FdtNode, Strings, Value, encode
+from vmrun.plan.model import SEED_SIZE, Blob, RamRegion
+from vmrun.tables.fdt import Bytes, Cells64, FdtNode, Strings, Value, encode
 
 if TYPE_CHECKING:
     from vmrun.schema.models import Manifest
 
 Extent = tuple[int, int]
 """A half-open range of guest-physical addresses, in bytes."""
+
+
+_SEED = b"\xa5" * SEED_SIZE
+"""Stands where the engine puts randomness when it loads the tree. A kernel that has none yet works out every random
+number anew, thousands of them until its init; one that is given some has its generator ready at once."""
 
 
 @frozen
@@ -52,7 +57,7 @@ def blobs(
     return (
         *loading.kernel_blobs(files.kernel, kernel.segments),
         *loading.initrd_blobs(files, where.initrd, size),
-        Blob("fdt", where.fdt, len(fdt), where.fdt_reserve, data=fdt),
+        Blob("fdt", where.fdt, len(fdt), where.fdt_reserve, data=fdt, seed=fdt.rindex(_SEED)),
     )
 
 
@@ -72,6 +77,7 @@ def chosen_node(chosen: Chosen) -> FdtNode:
     if chosen.initrd is not None:
         start, end = chosen.initrd
         props += [("linux,initrd-start", Cells64(start)), ("linux,initrd-end", Cells64(end))]
+    props.append(("rng-seed", Bytes(_SEED)))
     return FdtNode("chosen", tuple(props))
 
 

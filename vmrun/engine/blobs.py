@@ -10,7 +10,7 @@ from types import TracebackType
 
 from vmrun.core.machine import CoreMachine
 from vmrun.errors import HostError
-from vmrun.plan.model import Blob, MachinePlan
+from vmrun.plan.model import SEED_SIZE, Blob, MachinePlan
 
 
 class Loading:
@@ -50,6 +50,8 @@ def load_blob(core: CoreMachine, blob: Blob) -> None:
     """
     if blob.data is not None:
         core.write_ram(blob.gpa, blob.data)
+        if blob.seed is not None:
+            core.write_ram(blob.gpa + blob.seed, os.urandom(SEED_SIZE))
         return
     if blob.path is None:
         raise HostError(f"the plan has no bytes for {blob.name}", code="E310", remedy="plan the manifest again")

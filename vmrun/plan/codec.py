@@ -17,6 +17,7 @@ from vmrun.errors import PlanError
 from vmrun.frozen import as_dict
 from vmrun.plan.model import (
     PLAN_FORMAT,
+    SEED_SIZE,
     ArmCpus,
     Blob,
     CpuPlan,
@@ -117,6 +118,8 @@ def _blob_data(blob: Blob, trees: bool) -> dict[str, Any]:
             data[name] = getattr(blob, name)
     if blob.offset:
         data["offset"] = blob.offset
+    if blob.seed is not None:
+        data["seed"] = blob.seed
     if blob.data is not None:
         tree = _tree_or_none(blob.data) if trees else None
         if tree is not None:
@@ -403,8 +406,11 @@ def _blob(value: Any, path: str) -> Blob:
         offset=t.take("offset", _number, 0, need=False),
         sha256=t.take("sha256", _digest, need=False),
         origin=t.take("origin", _optional_text, need=False),
+        seed=t.take("seed", _optional_number, need=False),
     )
     t.end()
+    if blob.seed is not None and blob.seed + SEED_SIZE > len(blob.data or b""):
+        raise _wrong(path, "has its `seed` beyond its bytes")
     return blob
 
 

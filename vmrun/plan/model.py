@@ -124,12 +124,17 @@ class DevicePlan:
         return self.base | PIO if self.space == "pio" else self.base
 
 
+SEED_SIZE = 32
+"""Bytes of randomness that a guest is started with: what Linux takes to be enough (BLAKE2S_HASH_SIZE)."""
+
+
 @frozen
 class Blob:
     """Bytes that lie in RAM before the first instruction.
 
     Either ``data`` (inline) or ``path`` with ``offset`` into the file. ``size`` is what is copied; ``reserve`` is what
-    the blob occupies once it runs (a kernel's bss), at least ``size``. ``sha256`` covers the whole file.
+    the blob occupies once it runs (a kernel's bss), at least ``size``. ``sha256`` covers the whole file. ``seed`` is
+    where SEED_SIZE bytes lie that are random, and other ones each time that the blob is loaded.
     """
 
     name: str
@@ -141,6 +146,7 @@ class Blob:
     offset: int = 0
     sha256: str | None = None
     origin: str | None = None
+    seed: int | None = None
 
 
 @frozen
