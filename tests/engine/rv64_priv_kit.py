@@ -20,7 +20,7 @@ OUT = RAM + 0x40_0000
 """Where programs leave 64-bit results (register s0 holds it at entry of :func:`program`)."""
 TABLES = RAM + 0x50_0000
 TIMEBASE = 10_000_000
-ALL = 2047
+ALL = 4095
 SECONDS = 20
 """After this a guest that does not end is stopped, and the test fails on its result."""
 

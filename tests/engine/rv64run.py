@@ -49,6 +49,9 @@ _GO = ORIGIN + 0x100
 _TRAP = ORIGIN + 0x200
 _TRAP_LOG = ORIGIN + 0xF00
 _TABLES = RAM + 0x10_0000
+APLIC, IMSIC, UART = 0x0D00_0000, 0x2800_0000, 0x1000_0000
+"""Of QEMU's virt board with ``aia``: the domain and the first interrupt file of S-mode. The UART has source 10."""
+_MACHINE_APLIC = 0x0C00_0000
 _ALIAS = 0x4000_0000  # S-mode's own view of RAM while U-mode runs
 WAY_IN_SUPERVISOR = (
     f"li t0, 0x6000; csrs sstatus, t0; li t0, {_TRAP}; csrw stvec, t0; li t0, {PAYLOAD}; jr t0"  # FS = dirty
@@ -97,6 +100,19 @@ done:   li   a0, 0
         li   a7, 93        # exit
         ecall
 """
+AIA_SHIM = f"""
+        li   t0, {_MACHINE_APLIC}
+        li   t1, {IMSIC >> 12}
+        li   t2, 0x1bc8
+        add  t2, t2, t0
+        sw   t1, 0(t2)             # smsiaddrcfg: where messages to S-mode go
+        li   t1, 0x400             # sourcecfg.D: every source is S-mode's
+        addi t2, t0, {4 * 96}
+give:   sw   t1, 4(t0)
+        addi t0, t0, 4
+        bltu t0, t2, give
+"""
+"""What M-mode's software does to the root domain first."""
 MACHINE_SHIM = f"""
         la   t0, trap
         csrw mtvec, t0
@@ -235,21 +251,25 @@ def run_qemu_user(program: Program) -> bytes:
     return done.stdout
 
 
-def run_qemu_system(program: Program, *, translated: bool = False) -> bytes:
-    """Run in S-mode on qemu-system-riscv64's virt board, below a shim that delegates as KVM and SBI firmware do."""
+def run_qemu_system(program: Program, *, translated: bool = False, aia: bool = False) -> bytes:
+    """Run in S-mode on qemu-system-riscv64's virt board, below a shim that delegates as KVM and SBI firmware do.
+
+    ``aia``: the board has APLICs and IMSICs in place of the PLIC.
+    """
     image = _supervisor_stub(translated=translated) + program.image
     fast = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=fast) as folder:
         ram = Path(folder, "ram")
         with ram.open("wb") as file:
             file.truncate(RAM_SIZE)
-            file.write(Asm().text(MACHINE_SHIM).assemble(RAM))
+            file.write(Asm().text((AIA_SHIM if aia else "") + MACHINE_SHIM).assemble(RAM))
             file.seek(_TABLES - RAM)
             file.write(_tables())
             file.seek(ORIGIN - RAM)
             file.write(image)
+        board = "virt,memory-backend=ram" + (",aia=aplic-imsic" if aia else "")
         command = [
-            "qemu-system-riscv64", "-M", "virt,memory-backend=ram", "-cpu", SYSTEM_CPU, "-m", f"{RAM_SIZE >> 20}M",
+            "qemu-system-riscv64", "-M", board, "-cpu", SYSTEM_CPU, "-m", f"{RAM_SIZE >> 20}M",
             "-object", f"memory-backend-file,id=ram,size={RAM_SIZE},mem-path={ram},share=on",
             "-nodefaults", "-display", "none", "-bios", "none", "-no-reboot",
         ]  # fmt: skip
@@ -268,10 +288,10 @@ def run_qemu_system(program: Program, *, translated: bool = False) -> bytes:
 # ---- the core
 
 
-def run_core(program: Program, *, translated: bool = False, harts: int = 1) -> bytes:
+def run_core(program: Program, *, translated: bool = False, harts: int = 1, aia: bool = False) -> bytes:
     """Run on vmrun's software core, in S-mode or, ``translated``, in U-mode under Sv39. Raises RunError where it dies.
 
-    ``harts`` beyond the first wait for SBI HSM.
+    ``harts`` beyond the first wait for SBI HSM. ``aia``: the machine has an APLIC, IMSICs and a UART.
 
     The core runs in a child process: one that crashes or hangs fails one test, with the sequence that did it.
     """
@@ -281,7 +301,7 @@ def run_core(program: Program, *, translated: bool = False, harts: int = 1) -> b
         os.close(receive)
         signal.alarm(_TIMEOUT)
         try:
-            answer = b"+" + _run_core_here(program, translated=translated, harts=harts)
+            answer = b"+" + _run_core_here(program, translated=translated, harts=harts, aia=aia)
         except BaseException as error:  # the parent raises it
             answer = b"-" + str(error).encode()
         with os.fdopen(send, "wb") as pipe:
@@ -298,10 +318,10 @@ def run_core(program: Program, *, translated: bool = False, harts: int = 1) -> b
     return answer[1:]
 
 
-def _run_core_here(program: Program, *, translated: bool, harts: int) -> bytes:
+def _run_core_here(program: Program, *, translated: bool, harts: int, aia: bool) -> bytes:
     from vmrun._core import ffi, lib
 
-    extensions = ("M", "A", "F", "D", "C", "ZBA", "ZBB", "ZBS", "SSTC", "SVINVAL", "SV48")
+    extensions = ("M", "A", "F", "D", "C", "ZBA", "ZBB", "ZBS", "SSTC", "SVINVAL", "SV48", *(["SSAIA"] if aia else []))
     isa = sum(getattr(lib, f"VMR_RV64_{name}") for name in extensions)
     image = _supervisor_stub(translated=translated) + program.image
     holder = ffi.new("vmr_machine **")
@@ -320,6 +340,11 @@ def _run_core_here(program: Program, *, translated: bool, harts: int) -> bytes:
         cpu = ffi.new("vmr_vcpu *[]", harts)
         for number in range(harts):
             check(lib.vmr_rv64_new(machine, isa, TIMEBASE, 16 << 20, cpu + number), "vmr_rv64_new")
+        if aia:
+            check(lib.vmr_aplic_new(machine, APLIC, 0x4000, 96, ffi.new("vmr_aplic **")), "vmr_aplic_new")
+            check(lib.vmr_imsic_new(machine, IMSIC, harts << 12, harts, 255, ffi.new("vmr_imsic **")), "vmr_imsic_new")
+            uart = ffi.new("vmr_uart16550 **")
+            check(lib.vmr_uart16550_new(machine, UART, 0x100, 10, -1, -1, uart), "vmr_uart16550_new")
         check(lib.vmr_rv64_boot(cpu[0], _ENTRY, 0), "vmr_rv64_boot")
         check(lib.vmr_machine_start(machine), "vmr_machine_start")
         threads = [

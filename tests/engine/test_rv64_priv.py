@@ -104,6 +104,7 @@ def test_misaligned_target_without_compressed_instructions(jump: str) -> None:
         ("andn t1, t1, t1", "ZBB"),
         ("bset t1, t1, t1", "ZBS"),
         ("csrr t1, stimecmp", "SSTC"),
+        ("csrr t1, stopi", "SSAIA"),
         ("sinval.vma t1, t1", "SVINVAL"),
     ],
 )
@@ -223,6 +224,11 @@ back:   csrr t0, scause
         ("sfence.w.inval", 2),
         ("csrr t0, sstatus", 2),
         ("csrr t0, stimecmp", 2),
+        ("csrw siselect, t0", 2),
+        ("csrr t0, sireg", 2),
+        ("csrrw t0, sireg, t0", 2),
+        ("csrrw t0, stopei, zero", 2),
+        ("csrr t0, stopi", 2),
         ("csrr t0, 0xc04", 2),  # hpmcounter4
     ],
 )

@@ -71,6 +71,7 @@ struct vmr_vcpu {
   const vmr_vcpu_ops *ops;
   vmr_machine *machine;
   uint32_t index;
+  struct vmr_imsic_file *imsic; /* riscv64: where its messages arrive, or NULL; set before the machine starts */
 };
 
 /* The machine owns the vCPU from here on and frees it with ops->free. Indexes count from 0 in order of adding. */

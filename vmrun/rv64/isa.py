@@ -37,6 +37,7 @@ _TABLE = (
     Extension("zba", 32, "bit manipulation: address generation"),
     Extension("zbb", 64, "bit manipulation: basic"),
     Extension("zbs", 128, "bit manipulation: single bits"),
+    Extension("ssaia", 2048, "advanced interrupt architecture of supervisor mode", ("zicsr",)),
     Extension("sstc", 256, "supervisor timer comparison (stimecmp)"),
     Extension("svadu", 0, "hardware updates of the A and D bits of page table entries"),
     Extension("svinval", 512, "fine-grained invalidation of address translations"),
@@ -48,9 +49,12 @@ EXTENSIONS: dict[str, Extension] = {e.name: e for e in _TABLE}
 ALWAYS: frozenset[str] = frozenset(("i", "zicntr", "zicsr", "zifencei"))
 """Extensions that every hart has, asked for or not."""
 
-DEFAULT_EXTENSIONS: tuple[str, ...] = tuple(name for name in EXTENSIONS if name != "svadu")
-"""What a hart announces when nobody says otherwise. A and D bits are always updated as Svadu says; announcing neither
-Svadu nor Svade leaves that open, and kernels before 6.13 know neither name."""
+OFFERED: tuple[str, ...] = tuple(name for name in EXTENSIONS if name != "svadu")
+"""What a plan may give a hart. A and D bits are always updated as Svadu says; announcing neither Svadu nor Svade leaves
+that open, and kernels before 6.13 know neither name."""
+
+DEFAULT_EXTENSIONS: tuple[str, ...] = tuple(name for name in OFFERED if name != "ssaia")
+"""What a hart announces when nobody says otherwise: Ssaia goes with a machine that has IMSICs."""
 
 
 def normalize(extensions: Iterable[str]) -> tuple[str, ...]:

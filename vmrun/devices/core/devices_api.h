@@ -147,6 +147,67 @@ int vmr_plic_get_source(vmr_plic *plic, uint32_t source, vmr_plic_source *state)
 /* The level of a context's interrupt output (0 or 1), or -EINVAL. */
 int vmr_plic_output(vmr_plic *plic, uint32_t context);
 
+/* ---- APLIC (RISC-V Advanced Interrupt Architecture 1.0, chapter 4): one domain of S-mode, delivery by MSI -------- */
+
+#define VMR_APLIC_DOMAINCFG 0x0000
+#define VMR_APLIC_DOMAINCFG_IE 0x100
+#define VMR_APLIC_DOMAINCFG_DM 0x4   /* read-only 1: MSI delivery, as KVM's */
+#define VMR_APLIC_SOURCECFG 0x0004   /* + 4 * (source - 1) */
+#define VMR_APLIC_SOURCECFG_D 0x400  /* no domain is below: writes with it make the source inactive */
+#define VMR_APLIC_SOURCECFG_SM 0x7
+#define VMR_APLIC_SM_INACTIVE 0
+#define VMR_APLIC_SM_DETACHED 1
+#define VMR_APLIC_SM_EDGE1 4         /* rising */
+#define VMR_APLIC_SM_EDGE0 5         /* falling */
+#define VMR_APLIC_SM_LEVEL1 6
+#define VMR_APLIC_SM_LEVEL0 7
+#define VMR_APLIC_SETIP 0x1c00       /* one bit a source, as the other arrays of words */
+#define VMR_APLIC_SETIPNUM 0x1cdc
+#define VMR_APLIC_IN_CLRIP 0x1d00    /* read: rectified inputs */
+#define VMR_APLIC_CLRIPNUM 0x1ddc
+#define VMR_APLIC_SETIE 0x1e00
+#define VMR_APLIC_SETIENUM 0x1edc
+#define VMR_APLIC_CLRIE 0x1f00
+#define VMR_APLIC_CLRIENUM 0x1fdc
+#define VMR_APLIC_SETIPNUM_LE 0x2000
+#define VMR_APLIC_SETIPNUM_BE 0x2004
+#define VMR_APLIC_GENMSI 0x3000
+#define VMR_APLIC_GENMSI_HART 0xfffc0000
+#define VMR_APLIC_GENMSI_EIID 0x7ff
+#define VMR_APLIC_TARGET 0x3004      /* + 4 * (source - 1) */
+#define VMR_APLIC_TARGET_HART 0xfffc0000
+#define VMR_APLIC_TARGET_EIID 0x7ff
+
+typedef struct vmr_aplic vmr_aplic;
+/* size: at least 16 KiB. sources: 1 to 1023, source 0 not counted. It becomes the machine's interrupt controller: source n
+ * is gsi n. Its messages go to the interrupt file of the vCPU whose index is the target's hart index. */
+int vmr_aplic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t sources, vmr_aplic **aplic);
+
+/* ---- IMSIC (the same, chapter 3): one interrupt file of S-mode a hart -------------------------------------------- */
+
+#define VMR_IMSIC_PAGE 4096
+#define VMR_IMSIC_SETEIPNUM_LE 0     /* in a page */
+#define VMR_IMSIC_SETEIPNUM_BE 4
+
+/* Registers that siselect chooses, by its value. */
+#define VMR_ISELECT_EIDELIVERY 0x70
+#define VMR_ISELECT_EITHRESHOLD 0x72
+#define VMR_ISELECT_EIP 0x80         /* 64 identities at each even number */
+#define VMR_ISELECT_EIE 0xc0
+
+typedef struct vmr_imsic vmr_imsic;
+/* A page for each of `files` interrupt files, 1 to 64; file i is that of the vCPU with index i, which must have been added
+ * already to be told. identities: 63 to 2047, one less than a multiple of 64. */
+int vmr_imsic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t files, uint32_t identities, vmr_imsic **imsic);
+/* What the hart does through siselect and sireg. -ENOENT: there is no such register. set writes the bits of mask. */
+int vmr_imsic_get(vmr_imsic *imsic, uint32_t file, uint32_t select, uint64_t *value);
+int vmr_imsic_set(vmr_imsic *imsic, uint32_t file, uint32_t select, uint64_t value, uint64_t mask);
+/* The hart's stopei: the identity of highest priority, 0 for none. claim clears its pending bit. -EINVAL: no such file. */
+int vmr_imsic_top(vmr_imsic *imsic, uint32_t file);
+int vmr_imsic_claim(vmr_imsic *imsic, uint32_t file);
+/* The level of a file's interrupt output (0 or 1), or -EINVAL. */
+int vmr_imsic_output(vmr_imsic *imsic, uint32_t file);
+
 /* ---- virtio-mmio, version 2 (Virtual I/O Device 1.2, section 4.2.2) --------------------------------------------- */
 
 #define VMR_VIRTIO_MMIO_MAGIC 0

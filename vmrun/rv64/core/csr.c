@@ -67,7 +67,7 @@ bool vmr_csr_read(vmr_hart *h, uint32_t csr, uint64_t retired, uint64_t *value) 
   case CSR_CYCLE:
   case CSR_INSTRET: *value = retired; return counter_visible(h, csr);
   case CSR_TIME: *value = vmr_time(h); return counter_visible(h, csr);
-  default: return false;
+  default: return vmr_aia_read(h, csr, value);
   }
 }
 
@@ -91,6 +91,7 @@ static bool fp_write(vmr_hart *h, uint32_t csr, uint64_t value) {
 }
 
 bool vmr_csr_write(vmr_hart *h, uint32_t csr, uint64_t value) {
+  uint64_t old;
   if ((csr >> 8 & 3) > h->priv || csr >> 10 == 3) return false;
   switch (csr) {
   case CSR_FFLAGS:
@@ -107,17 +108,21 @@ bool vmr_csr_write(vmr_hart *h, uint32_t csr, uint64_t value) {
   case CSR_SEPC: h->sepc = value & ~(1 | h->misaligned_mask); return true;
   case CSR_SCAUSE: h->scause = value; return true;
   case CSR_STVAL: h->stval = value; return true;
-  case CSR_SIP:
-    if (value & VMR_IP_SSIP)
-      atomic_fetch_or(&h->ip, VMR_IP_SSIP);
-    else
-      atomic_fetch_and(&h->ip, ~VMR_IP_SSIP);
-    return true;
+  case CSR_SIP: return vmr_csr_modify(h, csr, value, ~0ull, &old);
   case CSR_STIMECMP:
     if (!(h->isa & VMR_RV64_SSTC)) return false;
     vmr_timer_set(h, value);
     return true;
   case CSR_SATP: satp_write(h, value); return true;
-  default: return false;
+  default: return vmr_aia_write(h, csr, value, ~0ull, &old);
   }
+}
+
+bool vmr_csr_modify(vmr_hart *h, uint32_t csr, uint64_t value, uint64_t mask, uint64_t *old) {
+  if ((csr >> 8 & 3) > h->priv) return false;
+  if (csr != CSR_SIP) return vmr_aia_write(h, csr, value, mask, old);
+  *old = vmr_pending(h);
+  atomic_fetch_or(&h->ip, (uint32_t)(value & mask) & VMR_IP_SSIP);
+  atomic_fetch_and(&h->ip, ~((uint32_t)(~value & mask) & VMR_IP_SSIP));
+  return true;
 }

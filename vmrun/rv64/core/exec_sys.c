@@ -12,6 +12,8 @@ static vmr_csr_then csr_effect(const vmr_hart *h, uint32_t csr) {
   switch (csr) {
   case VMR_CSR_SSTATUS:
   case CSR_SIE:
+  case VMR_CSR_SIREG:
+  case VMR_CSR_STOPEI:
   case VMR_CSR_SIP: return vmr_interrupt_due(h) ? THEN_POLL : THEN_NEXT;
   case CSR_STIMECMP: return THEN_POLL;
   case CSR_SATP: return THEN_FETCH;
@@ -19,21 +21,21 @@ static vmr_csr_then csr_effect(const vmr_hart *h, uint32_t csr) {
   }
 }
 
+static bool is_shared(uint32_t csr) { return csr == VMR_CSR_SIP || csr == VMR_CSR_SIREG || csr == VMR_CSR_STOPEI; }
+
 /* Read, modify, write. With rs1 (or the immediate) 0, CSRRS and CSRRC do not write; no CSR here has a side effect of
  * being read, so reading for CSRRW with rd = x0 does no harm. */
 static __attribute__((noinline)) vmr_csr_then csr_access(vmr_hart *h, const vmr_op *ip, int64_t n, uint64_t operand, vmr_csr_how how) {
   uint32_t csr = (uint32_t)ip->imm;
   bool write = how == CSR_WRITE || ip->rs1;
   uint64_t old;
-  if (!vmr_csr_read(h, csr, h->retired + (uint64_t)(h->slice - n), &old)) return THEN_ILLEGAL;
-  if (write && csr == VMR_CSR_SIP && how != CSR_WRITE) { /* others raise bits of sip at any time: touch only ours */
-    if (how == CSR_SET)
-      atomic_fetch_or(&h->ip, (uint32_t)operand & VMR_IP_SSIP);
-    else
-      atomic_fetch_and(&h->ip, ~((uint32_t)operand & VMR_IP_SSIP));
-  } else if (write) {
+  if (write && is_shared(csr)) { /* others raise bits of it at any time: touch only ours */
+    uint64_t mask = how == CSR_WRITE ? ~0ull : operand;
+    if (!vmr_csr_modify(h, csr, how == CSR_CLEAR ? 0 : operand, mask, &old)) return THEN_ILLEGAL;
+  } else {
+    if (!vmr_csr_read(h, csr, h->retired + (uint64_t)(h->slice - n), &old)) return THEN_ILLEGAL;
     uint64_t value = how == CSR_WRITE ? operand : how == CSR_SET ? old | operand : old & ~operand;
-    if (!vmr_csr_write(h, csr, value)) return THEN_ILLEGAL;
+    if (write && !vmr_csr_write(h, csr, value)) return THEN_ILLEGAL;
   }
   RD = old;
   return write ? csr_effect(h, csr) : THEN_NEXT;

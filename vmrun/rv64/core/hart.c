@@ -8,7 +8,7 @@
 
 #define NS_PER_S 1000000000ull
 #define LONGEST_SLEEP_S 3600
-#define KNOWN_ISA 2047u
+#define KNOWN_ISA 4095u
 #define MIN_CODE_PAGES 8u
 
 #define REG_PC 32
@@ -128,7 +128,7 @@ static void reset(vmr_hart *h, uint64_t pc, uint64_t opaque) {
   h->sstatus = h->stvec = h->sscratch = h->sepc = h->scause = h->stval = h->satp = h->senvcfg = 0;
   h->scounteren = 7; /* as KVM starts its guests: cycle, time and instret are readable in U-mode */
   vmr_timer_set(h, ~0ull);
-  h->sie = 0;
+  h->sie = h->siselect = 0;
   h->res_ptr = NULL;
   h->mmio.active = false;
   atomic_fetch_and(&h->ip, ~VMR_IP_SSIP);

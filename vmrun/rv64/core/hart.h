@@ -175,7 +175,7 @@ struct vmr_hart {
 
   /* CSRs. sstatus holds SIE SPIE SPP SUM MXR only. */
   uint64_t sstatus, stvec, sscratch, sepc, scause, stval, satp, scounteren, senvcfg, stimecmp;
-  uint32_t sie;
+  uint32_t sie, siselect;
   uint64_t misaligned_mask; /* bits a jump target must not have: 2 without C */
 
   uint64_t itlb_epoch;
@@ -277,12 +277,23 @@ uint32_t vmr_rvc_expand(uint16_t raw, uint32_t isa);
 #define VMR_SATP_MODE_SHIFT 60
 #define VMR_CSR_SSTATUS 0x100
 #define VMR_CSR_SIP 0x144
+#define VMR_CSR_SIREG 0x151
+#define VMR_CSR_STOPEI 0x15c
 
 /* true: done. false: the access is illegal at the present privilege. retired: the value instret reads. */
 bool vmr_csr_read(vmr_hart *h, uint32_t csr, uint64_t retired, uint64_t *value);
 bool vmr_csr_write(vmr_hart *h, uint32_t csr, uint64_t value);
+/* The same for sip, sireg and stopei, which other threads change: the bits of mask are written, and old is what stood there
+ * before, in one step. */
+bool vmr_csr_modify(vmr_hart *h, uint32_t csr, uint64_t value, uint64_t mask, uint64_t *old);
 uint64_t vmr_sstatus(const vmr_hart *h);
 void vmr_sstatus_write(vmr_hart *h, uint64_t value);
+
+/* ---- aia.c ------------------------------------------------------------------------------------------------------ */
+
+/* CSRs of Ssaia; false: no such CSR, or none here. write returns in old what stood there before. */
+bool vmr_aia_read(vmr_hart *h, uint32_t csr, uint64_t *value);
+bool vmr_aia_write(vmr_hart *h, uint32_t csr, uint64_t value, uint64_t mask, uint64_t *old);
 
 /* ---- trap.c ----------------------------------------------------------------------------------------------------- */
 
@@ -292,6 +303,8 @@ void vmr_trap_enter(vmr_hart *h, uint64_t pc, bool interrupt);
 bool vmr_trap_interrupt(vmr_hart *h);
 /* Interrupts pending now, the timer's included. */
 uint32_t vmr_pending(vmr_hart *h);
+/* The number of the most urgent of those in ip, which is not 0. */
+uint64_t vmr_first_interrupt(uint32_t ip);
 void vmr_timer_set(vmr_hart *h, uint64_t stimecmp);
 
 static inline bool vmr_interrupts_on(const vmr_hart *h) {

@@ -16,6 +16,7 @@
 #define VMR_RV64_SSTC 256
 #define VMR_RV64_SVINVAL 512
 #define VMR_RV64_SV48 1024 /* satp.MODE 9 is accepted; Sv39 always is */
+#define VMR_RV64_SSAIA 2048 /* stopei, and what siselect reaches of an IMSIC, are there where the machine has one */
 
 /* Add hart number `hartid` (equal to the vCPU index). isa: VMR_RV64_* bits. timebase_hz: frequency of the time CSR.
  * cache_bytes bounds the decoded-code cache of this hart. */

@@ -28,10 +28,14 @@ uint32_t vmr_pending(vmr_hart *h) {
   return h->timer_due ? pending | VMR_IP_STIP : pending;
 }
 
+uint64_t vmr_first_interrupt(uint32_t ip) {
+  return ip & VMR_IP_SEIP ? VMR_VCPU_IRQ_S_EXT : ip & VMR_IP_SSIP ? VMR_VCPU_IRQ_S_SOFT : VMR_VCPU_IRQ_S_TIMER;
+}
+
 bool vmr_trap_interrupt(vmr_hart *h) {
   uint32_t due = vmr_pending(h) & h->sie; /* looks at the clock even while interrupts are off: see vmr_interrupt_due */
   if (VMR_LIKELY(!due) || !vmr_interrupts_on(h)) return false;
-  h->cause = due & VMR_IP_SEIP ? VMR_VCPU_IRQ_S_EXT : due & VMR_IP_SSIP ? VMR_VCPU_IRQ_S_SOFT : VMR_VCPU_IRQ_S_TIMER;
+  h->cause = vmr_first_interrupt(due);
   vmr_trap_enter(h, h->pc, true);
   return true;
 }
