@@ -18,6 +18,8 @@ from vmrun.frozen import evolve
 from vmrun.kvm.offer import nominal as kvm_nominal
 from vmrun.plan import codec
 from vmrun.plan.model import SEED_SIZE, MachinePlan
+from vmrun.plan.offer import Offer
+from vmrun.rv64.isa import DEFAULT_EXTENSIONS
 from vmrun.tables.fdt import Cells, FdtNode, Strings, decode
 
 EVERYTHING = (
@@ -120,8 +122,9 @@ def test_an_aia_stands_where_qemu_has_the_one_of_s_mode(tmp_path: Path) -> None:
 def test_the_manifest_chooses_the_interrupt_controller(tmp_path: Path) -> None:
     chosen = BASE.replace('"riscv_virt"', '"riscv_virt"\nirqchip = "plic"')
     assert {d.kind for d in planned(tmp_path, chosen, engine=AIA).devices} & {"aplic", "imsic", "plic"} == {"plic"}
+    assert {d.kind for d in planned(tmp_path, BASE).devices} & {"aplic", "imsic", "plic"} == {"plic"}
     with pytest.raises(PlanError) as caught:
-        planned(tmp_path, chosen.replace("plic", "aia"))
+        planned(tmp_path, chosen.replace("plic", "gicv3"))
     assert (caught.value.code, caught.value.key) == ("E136", ("machine", "irqchip"))
 
 
@@ -129,6 +132,19 @@ def test_an_aia_needs_its_extension(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="without `ssaia`") as caught:
         planned(tmp_path, BASE + '[cpu]\nfeatures = ["-ssaia"]\n', engine=AIA)
     assert (caught.value.code, caught.value.key) == ("E132", ("cpu", "features", "0"))
+
+
+@pytest.mark.parametrize("engine", [OFFER, evolve(AIA, irqchips=("plic", "aia"))])
+def test_the_extension_goes_with_the_aia(engine: Offer, tmp_path: Path) -> None:
+    """With a PLIC it is there only where it is asked for, or where the host leaves no choice."""
+    aia = BASE.replace('"riscv_virt"', '"riscv_virt"\nirqchip = "aia"')
+
+    def has(text: str, offer: Offer = engine) -> bool:
+        return "ssaia" in planned(tmp_path, text, engine=offer).cpu.extensions  # type: ignore[union-attr]
+
+    assert not has(BASE) and not has(BASE + '[cpu]\nmodel = "max"\n') and has(aia)
+    assert has(BASE + '[cpu]\nfeatures = ["+ssaia"]\n') and has(aia + '[cpu]\nmodel = "rv64gc"\n')
+    assert has(BASE, evolve(engine, fixed=("ssaia",)))
 
 
 FIXED = evolve(OFFER, engine="kvm", fixed=("i", "m", "a", "c", "zba", "zbb"), blocks=(("zicbom", 64), ("zicboz", 32)))
@@ -167,13 +183,15 @@ def test_where_no_host_was_asked_the_engine_has_the_last_word(tmp_path: Path) ->
         planned(tmp_path, BASE + '[cpu]\nfeatures = ["+q9"]\n', engine=nominal)
 
 
-def test_the_guest_is_the_same_under_kvm_and_under_the_software_core(tmp_path: Path) -> None:
+@pytest.mark.parametrize("irqchip", ["plic", "aia"])
+def test_the_guest_is_the_same_under_kvm_and_under_the_software_core(irqchip: str, tmp_path: Path) -> None:
     """But for what a host's processor is: ISA, MMU and clock, which the plan takes from the offer."""
-    soft, nominal = planned(tmp_path, EVERYTHING), kvm_nominal("riscv64", "a test says so")
-    kvm = planned(tmp_path, EVERYTHING, engine=nominal)
+    text = EVERYTHING.replace('"riscv_virt"', f'"riscv_virt"\nirqchip = "{irqchip}"')
+    soft, nominal = planned(tmp_path, text), kvm_nominal("riscv64", "a test says so")
+    kvm = planned(tmp_path, text, engine=nominal)
     assert kvm.engine != soft.engine and kvm.cpu != soft.cpu
     alike = evolve(nominal, extensions=OFFER.extensions, mmu=OFFER.mmu, timebase_hz=OFFER.timebase_hz)
-    kvm = planned(tmp_path, EVERYTHING, engine=alike)
+    kvm = planned(tmp_path, text, engine=alike)
     assert kvm.blob("fdt") == soft.blob("fdt")
     assert (kvm.devices, kvm.ram, kvm.entry, kvm.cmdline) == (soft.devices, soft.ram, soft.entry, soft.cmdline)
 
@@ -204,7 +222,7 @@ def test_the_isa_is_announced_in_all_three_forms(tmp_path: Path) -> None:
     assert hart is not None
     assert hart.prop("riscv,isa") == Strings("rv64imafdc_zicntr_zicsr_zifencei_zba_zbb_zbs_sstc_svinval")
     assert hart.prop("riscv,isa-base") == Strings("rv64i")
-    assert hart.prop("riscv,isa-extensions") == Strings(*OFFER.extensions)
+    assert hart.prop("riscv,isa-extensions") == Strings(*DEFAULT_EXTENSIONS)
     assert hart.prop("mmu-type") == Strings("riscv,sv48")
 
 

@@ -57,7 +57,7 @@ def tables(manifest: Manifest, have: tuple[str, ...]) -> str:
 
 
 def irqchip(manifest: Manifest, have: tuple[str, ...], offer: Offer) -> str:
-    """Return the interrupt controller, of those that the board can ``have``; ``auto`` is the best that is offered.
+    """Return the interrupt controller, of those that the board can ``have``; ``auto`` is the first that is offered.
 
     Raise PlanError E136 for one that the board, or the host, does not have.
     """

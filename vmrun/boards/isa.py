@@ -73,16 +73,23 @@ def parse(text: str) -> tuple[str, ...]:
     return canonical(names)
 
 
-def choose(offer: Offer, model: str | None, features: Iterable[str], needed: tuple[str, ...] = ()) -> tuple[str, ...]:
+def choose(
+    offer: Offer,
+    model: str | None,
+    features: Iterable[str],
+    needed: tuple[str, ...] = (),
+    spare: Iterable[str] = (),
+) -> tuple[str, ...]:
     """Return the guest's extensions: ``model`` (None, ``host`` and ``max``: all that is offered; else an ISA string),
-    then ``features`` (``+name``, ``-name``) in order. ``needed`` are those that the machine's other hardware needs.
+    then ``features`` (``+name``, ``-name``) in order. ``needed`` are those that the machine's other hardware needs,
+    ``spare`` those of hardware that it lacks: they are there only where they are asked for by name.
 
     Raise PlanError E132 for what the engine does not have, or what Linux, the machine or another extension needs.
     """
     have = canonical((*offer.extensions, *needed) if offer.nominal else offer.extensions)
     key: Key = ("cpu", "model")
     if model in (None, "host", "max"):
-        chosen = set(have)
+        chosen = set(have).difference(spare)
     else:
         try:
             chosen = {*parse(model or ""), *_IMPLIED, *needed}

@@ -111,7 +111,9 @@ BOARD = RiscvVirt()
 def _cpu(manifest: Manifest, offer: Offer, irqchip: str) -> RiscvCpus:
     count = bounds.cpu_count(manifest, offer, "harts")
     bounds.no_topology(manifest)
-    extensions = isa.choose(offer, manifest.cpu.model, manifest.cpu.features, IRQCHIPS[irqchip])
+    needed = IRQCHIPS[irqchip]
+    spare = {name for names in IRQCHIPS.values() for name in names}.difference(needed, offer.fixed)
+    extensions = isa.choose(offer, manifest.cpu.model, manifest.cpu.features, needed, spare)
     blocks = tuple((name, size) for name, size in offer.blocks if name in extensions)
     return RiscvCpus(offer.arch, count, extensions, isa.isa_string(extensions), offer.mmu, offer.timebase_hz, blocks)
 

@@ -54,7 +54,7 @@ class Machine(Table):
     )
     irqchip: Literal["auto", "gicv3", "gicv2", "aia", "plic"] = Field(
         "auto",
-        description="The interrupt controller, where there is a choice: the best unless given.",
+        description="The interrupt controller, where there is a choice: the engine's usual one unless given.",
     )
 
 

@@ -13,7 +13,12 @@ from vmrun.tables.fdt import Cells, FdtNode, Ref, Value
 
 _FIRST_CELL = ("interrupt-parent", "cpu", "regmap")
 """Properties whose first cell is a phandle."""
-_LISTS = {"interrupts-extended": "#interrupt-cells", "clocks": "#clock-cells", "gpios": "#gpio-cells"}
+_LISTS = {
+    "interrupts-extended": "#interrupt-cells",
+    "clocks": "#clock-cells",
+    "gpios": "#gpio-cells",
+    "msi-parent": "#msi-cells",
+}
 """Properties that are lists of a phandle and what its node takes: the node's property that says how many cells."""
 
 
