@@ -15,6 +15,7 @@ from pathlib import Path
 import lab_guests
 import lab_host
 import pytest
+from l1 import pytest_twice
 from lab_checkout import Step
 from lab_packages import unpack
 from lab_run import SKIPPED, _verdict
@@ -98,6 +99,35 @@ def test_a_pass_needs_every_steps_word(
         record = [{"name": name, "status": value, "seconds": 1} for name, value in done.items()]
         (tmp_path / "steps.json").write_text(json.dumps(record))
     assert _verdict(status, STEPS, tmp_path) == code
+
+
+@pytest.mark.parametrize(
+    ("broken", "status", "told"),
+    [
+        (["once"], 0, ["once"]),
+        (["always"], 1, None),
+        (["once", "always"], 1, None),
+        (["once", "twice", "thrice"], 1, None),
+        ([], 0, None),
+    ],
+)
+def test_what_failed_once_is_run_again_and_named(
+    broken: list[str], status: int, told: list[str] | None, tmp_path: Path
+) -> None:
+    """`always` fails each time; others find the second time that they were here before."""
+    tests = "".join(
+        f"def test_{name}(): assert {name != 'always'} and Path({str(tmp_path / name)!r}).exists() or "
+        f"{name != 'always'} and Path({str(tmp_path / name)!r}).touch()\n"
+        for name in broken
+    )
+    (tmp_path / "test_mine.py").write_text(f"from pathlib import Path\ndef test_good(): pass\n{tests}")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    junit = tmp_path / "junit.xml"
+    arguments = ["-c", str(tmp_path / "pytest.ini"), "--rootdir", str(tmp_path), "-q", "-p", "no:cacheprovider"]
+    assert pytest_twice.main(junit, [*arguments, str(tmp_path / "test_mine.py")], tmp_path) == status
+    again = tmp_path / "again.txt"
+    found = again.read_text().splitlines() if again.exists() else None
+    assert found == (told and [f"{tmp_path}/test_mine.py::test_{name}" for name in told])
 
 
 def test_a_failure_is_told_with_its_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
