@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from kvm_lab import KvmLab
 
-from vmrun._core import ffi, lib
-from vmrun.core.machine import CoreMachine
+from vmrun._core import lib
 from vmrun.errors import HostError
 from vmrun.plan.model import EntryPlan
 
@@ -56,8 +56,10 @@ class Ears:
         self.heard.append((offset, size, value))
 
 
-class Lab:
+class Lab(KvmLab):
     """A machine with RAM from 0, one or more vCPUs, and a payload. ``ears`` hear ports PORT to PORT + 15."""
+
+    ram = (0, RAM_SIZE)
 
     def __init__(
         self,
@@ -68,25 +70,20 @@ class Lab:
         pit: bool = False,
         ears: Ears | None = None,
     ) -> None:
-        from vmrun.kvm.host import Kvm
+        self.mode = mode
+        self.ears = Ears() if ears is None else ears
+        self._irqchip, self._pit = irqchip, pit
+        super().__init__(vcpus)
+
+    def make(self, kvm: Any, vcpus: int) -> Any:
         from vmrun.kvm.x86_64.vm import X86Vm
 
-        self.mode = mode
-        self.core = CoreMachine()
-        self.ears = Ears() if ears is None else ears
-        self.threads: list[threading.Thread] = []
-        try:
-            self.core.add_ram(0, RAM_SIZE)
-            self.core.claim(lib.VMR_PIO | PORT, 16, self.ears)
-            with Kvm() as kvm:
-                self.vm = X86Vm(self.core, kvm, irqchip=irqchip, pit=pit)
-                self.vcpus = self.vm.add_vcpus(vcpus)
-            self.exits: list[Any] = [ffi.new("vmr_exit *") for _ in range(vcpus)]
-            if mode == "long":
-                self.core.write_ram(TABLES, page_tables())
-        except BaseException:
-            self.core.close()
-            raise
+        self.core.claim(lib.VMR_PIO | PORT, 16, self.ears)
+        vm = X86Vm(self.core, kvm, irqchip=self._irqchip, pit=self._pit)
+        vm.add_vcpus(vcpus)
+        if self.mode == "long":
+            self.core.write_ram(TABLES, page_tables())
+        return vm
 
     def load(self, code: bytes, at: int = CODE, **registers: int) -> None:
         """Put ``code`` into RAM and the boot vCPU before it."""
@@ -94,40 +91,14 @@ class Lab:
         given = dict(MODES[self.mode]) | {"rsp": 0x8000} | {k.replace("_", "."): v for k, v in registers.items()}
         self.vm.enter(EntryPlan(at, tuple(given.items())))
 
-    def run(self, index: int = 0) -> int:
-        """Run a vCPU until it leaves for good; return VMR_EXIT_*."""
-        return self.core.run_vcpu(self.vcpus[index], self.exits[index])
-
-    def spawn(self, index: int = 0) -> threading.Thread:
-        """Run a vCPU on a thread of its own."""
-        thread = threading.Thread(target=self.run, args=(index,), daemon=True)
-        self.threads.append(thread)
-        thread.start()
-        return thread
-
     def registers(self, index: int = 0) -> dict[str, int]:
         return dict(self.vm.where(index))
 
-    def wrongs(self) -> dict[str, int]:
-        return {what: count for device, what, count in self.core.guest_errors() if device == "bus"}
-
-    def close(self) -> None:
-        self.core.stop()
-        for thread in self.threads:
-            thread.join(20)
-            assert not thread.is_alive(), "a vCPU did not stop"
-        self.core.close()
+    def wrongs_of_bus(self) -> dict[str, int]:
+        return {what: count for (device, what), count in self.wrongs().items() if device == "bus"}
 
 
-@contextmanager
-def lab(
-    mode: str = "long", vcpus: int = 1, *, irqchip: str | None = "kernel", pit: bool = False, ears: Ears | None = None
-) -> Iterator[Lab]:
-    made = Lab(mode, vcpus, irqchip=irqchip, pit=pit, ears=ears)
-    try:
-        yield made
-    finally:
-        made.close()
+lab = Lab
 
 
 @contextmanager

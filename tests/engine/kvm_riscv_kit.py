@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+from kvm_lab import KvmLab
 from rv64asm import assemble
 
-from vmrun._core import ffi, lib
-from vmrun.core.machine import CoreMachine
+from vmrun._core import lib
 from vmrun.kvm.riscv64.vm import RiscvVm
 from vmrun.plan.model import EntryPlan, RiscvCpus
 
@@ -27,62 +24,31 @@ def sbi(extension: int, function: int, *arguments: str | int) -> str:
 END = sbi(SRST, 0, 0, 0)
 
 
-class Lab:
+class Lab(KvmLab):
     """A machine of ``vcpus`` harts, as a plan's ``cpu`` says where one is given; the first begins at CODE."""
 
-    def __init__(self, vcpus: int = 1, cpu: RiscvCpus | None = None) -> None:
-        from vmrun.kvm.host import Kvm
+    ram = (RAM, RAM_SIZE)
 
-        self.core = CoreMachine()
-        self.threads: list[threading.Thread] = []
-        try:
-            self.core.add_ram(RAM, RAM_SIZE)
-            with Kvm() as kvm:
-                self.vm = RiscvVm(self.core, kvm)
-                self.vcpus = self.vm.add_vcpus(vcpus, cpu)
-            self.exits: list[Any] = [ffi.new("vmr_exit *") for _ in range(vcpus)]
-        except BaseException:
-            self.core.close()
-            raise
+    def __init__(self, vcpus: int = 1, cpu: RiscvCpus | None = None) -> None:
+        self._cpu = cpu
+        super().__init__(vcpus)
+
+    def make(self, kvm: Any, vcpus: int) -> RiscvVm:
+        vm = RiscvVm(self.core, kvm)
+        vm.add_vcpus(vcpus, self._cpu)
+        return vm
 
     def load(self, code: bytes | str) -> None:
         """Put code, or its text, into RAM and the first hart before it."""
         self.core.write_ram(CODE, assemble(code, CODE) if isinstance(code, str) else code)
         self.vm.enter(EntryPlan(CODE, (("a0", 0), ("a1", DATA))))
 
-    def run(self, index: int = 0) -> int:
-        """Run a hart until it leaves for good; return VMR_EXIT_*."""
-        return self.core.run_vcpu(self.vcpus[index], self.exits[index])
-
-    def spawn(self, index: int = 0) -> threading.Thread:
-        """Run a hart on a thread of its own."""
-        thread = threading.Thread(target=self.run, args=(index,), daemon=True)
-        self.threads.append(thread)
-        thread.start()
-        return thread
-
     def data(self, offset: int, size: int = 8) -> int:
         """Return a number that the payload left at DATA."""
         return int.from_bytes(self.core.read_ram(DATA + offset, size), "little")
 
-    def wrongs(self) -> dict[tuple[str, str], int]:
-        return {(device, what): count for device, what, count in self.core.guest_errors()}
 
-    def close(self) -> None:
-        self.core.stop()
-        for thread in self.threads:
-            thread.join(20)
-            assert not thread.is_alive(), "a hart did not stop"
-        self.core.close()
-
-
-@contextmanager
-def lab(vcpus: int = 1, cpu: RiscvCpus | None = None) -> Iterator[Lab]:
-    made = Lab(vcpus, cpu)
-    try:
-        yield made
-    finally:
-        made.close()
+lab = Lab
 
 
 def ended(made: Lab, index: int = 0) -> tuple[int, int]:

@@ -121,7 +121,7 @@ def test_where_no_device_is_reads_are_ones_and_writes_vanish() -> None:
         assert made.run() == lib.VMR_EXIT_HALT
         assert made.registers()["rcx"] == 0xFFFFFFFF
         assert made.registers()["rax"] == (1 << 64) - 1
-        assert made.wrongs() == {"read where no device is": 2, "write where no device is": 2}
+        assert made.wrongs_of_bus() == {"read where no device is": 2, "write where no device is": 2}
 
 
 STRINGS = [(1, b"\xf3\x6e", b"\xf3\x6c"), (2, b"\x66\xf3\x6f", b"\x66\xf3\x6d"), (4, b"\xf3\x6f", b"\xf3\x6d")]
@@ -264,7 +264,7 @@ def test_kicks_that_stop_nothing_do_no_harm() -> None:
             done.set()
             kicker.join()
         assert made.ears.heard == [(0, 1, 7)]
-        assert made.wrongs() == {"write where no device is": 2_000}
+        assert made.wrongs_of_bus() == {"write where no device is": 2_000}
 
 
 def test_the_kick_reaches_a_thread_that_was_started_with_signals_blocked() -> None:

@@ -232,4 +232,4 @@ def test_the_pit_is_there_only_when_asked_for(pit: bool) -> None:
         made.spawn()
         while not made.ears.heard:
             pass
-        assert made.wrongs() == ({} if pit else {"read where no device is": 1})
+        assert made.wrongs_of_bus() == ({} if pit else {"read where no device is": 1})
