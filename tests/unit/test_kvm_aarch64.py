@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmrun.errors import HostError
-from vmrun.kvm.aarch64 import features, gic, registers
+from vmrun.kvm.aarch64 import features, gic, paging, registers
 from vmrun.kvm.aarch64.capabilities import TABLE
 
 CROSS = "aarch64-linux-gnu-gcc"
@@ -142,20 +142,20 @@ def test_the_walk_finds_what_is_mapped(regime: tuple[int, int], high: bool, addr
         address |= (1 << 64) - (1 << bits)
     tables.map(address, gpa, last)
     below = shift + (shift - 3) * (3 - last)
-    found = registers.translate(tables.registers(), address, tables.words.get)
+    found = paging.translate(tables.registers(), address, tables.words.get)
     assert found == gpa & -(1 << below) | address & (1 << below) - 1
     other = address ^ 1 << below
-    assert registers.translate(tables.registers(), other, tables.words.get) is None
+    assert paging.translate(tables.registers(), other, tables.words.get) is None
 
 
 def test_the_walk_ends_where_nothing_is() -> None:
     tables = Tables(12, 48, False)
     tables.map(0x1000, 0x4000_0000, 3)
     off = tables.registers() | {"sctlr_el1": 0}
-    assert registers.translate(off, 0x1234, tables.words.get) == 0x1234, "the MMU is off"
-    assert registers.translate(tables.registers(), 0x1234, lambda gpa: None) is None, "tables beside RAM"
+    assert paging.translate(off, 0x1234, tables.words.get) == 0x1234, "the MMU is off"
+    assert paging.translate(tables.registers(), 0x1234, lambda gpa: None) is None, "tables beside RAM"
     at = next(at for at, word in tables.words.items() if word & ~0xFFF == 0x4000_0000)
     tables.words[at] &= ~2
-    assert registers.translate(tables.registers(), 0x1234, tables.words.get) is None, "a reserved descriptor"
+    assert paging.translate(tables.registers(), 0x1234, tables.words.get) is None, "a reserved descriptor"
     reserved = tables.registers() | {"tcr_el1": 3 << 14 | 16}
-    assert registers.translate(reserved, 0x1234, tables.words.get) is None, "a granule that does not exist"
+    assert paging.translate(reserved, 0x1234, tables.words.get) is None, "a granule that does not exist"

@@ -9,6 +9,7 @@ from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
 from vmrun.errors import HostError
 from vmrun.kvm.aarch64 import features, gic, registers
+from vmrun.kvm.aarch64.paging import translate
 from vmrun.kvm.host import Kvm
 from vmrun.kvm.vm import Vm, fault
 from vmrun.plan import ppi
@@ -80,7 +81,7 @@ class ArmVm(Vm):
 
         found = dict(self.where(index))
         pc = found["pc"]
-        at = registers.translate(found, pc, self._descriptor)
+        at = translate(found, pc, self._descriptor)
         code = self._read(at, _INSTRUCTION) if at is not None else b""
         return report.Scene(index, fault(self.vcpus[index]), found, pc, code, "aarch64")
 
