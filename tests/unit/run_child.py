@@ -7,6 +7,7 @@ run_child.py SCENARIO [FOLDER]: `hang` never ends, `echo` ends when it was told 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -33,6 +34,8 @@ class Told(Recorder):
 def main(scenario: str, folder: str | None = None) -> int:
     if scenario == "stuck":
         FakeMachine.vcpu_states = lambda self: time.sleep(3600) or []  # type: ignore[method-assign,assignment]
+    for number in (signal.SIGINT, signal.SIGQUIT):  # a test run in the background has them ignored
+        signal.signal(number, signal.SIG_DFL)
     raw = os.isatty(0)
     attachment = Attachment(console_in=0 if raw else None, raw=raw)
     policy = Policy(results=Path(folder) if folder else None)
