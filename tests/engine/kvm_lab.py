@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from vmrun._core import ffi
 from vmrun.core.machine import CoreMachine
 
 
-class KvmLab:
+class KvmLab(ABC):
     """A machine of ``vcpus`` vCPUs. An architecture's own adds ``load``, which puts code where the first one begins."""
 
     ram: ClassVar[tuple[int, int]]
@@ -30,9 +31,9 @@ class KvmLab:
             self.core.close()
             raise
 
+    @abstractmethod
     def make(self, kvm: Any, vcpus: int) -> Any:
         """Return the VM with its vCPUs; RAM is there."""
-        raise NotImplementedError
 
     def run(self, index: int = 0) -> int:
         """Run a vCPU until it leaves for good; return VMR_EXIT_*."""
