@@ -13,8 +13,9 @@ from vmrun.kvm import measure, report
 from vmrun.kvm.outcome import FULL, NONE, RESTRICTED, MicroGuest, Standing, Try, require_linux
 from vmrun.kvm.symbols import of_kernel, read_map
 from vmrun.kvm.vm import Fault
-from vmrun.kvm.x86_64 import cpuid, features, state
+from vmrun.kvm.x86_64 import cpuid, state
 from vmrun.kvm.x86_64.cpuid import Leaf
+from vmrun.plan import x86_features as features
 from vmrun.plan.model import EntryPlan
 from vmrun.plan.topology import Topology
 

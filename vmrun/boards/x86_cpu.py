@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from vmrun.boards import bounds
 from vmrun.errors import PlanError
+from vmrun.plan import x86_features
 from vmrun.plan.model import X86Cpus
 from vmrun.plan.offer import Offer
 
@@ -19,13 +20,15 @@ _NEEDED = ("apic", "cx8", "fpu", "fxsr", "lm", "msr", "nx", "pae", "sse", "sse2"
 def cpus(manifest: Manifest, offer: Offer) -> X86Cpus:
     """Return the CPUs of a manifest.
 
-    Raise PlanError: E106 too many; E135 a model or feature that the host lacks, or that a guest cannot be without.
+    Raise PlanError: E106 too many; E135 a model or feature that there is not, that the host lacks, or that a guest
+    cannot be without.
     """
     count = bounds.cpu_count(manifest, offer, "vCPUs")
     bounds.host_model(manifest)
-    for index, feature in enumerate(manifest.cpu.features):
+    features = tuple(feature.lower() for feature in manifest.cpu.features)
+    for index, feature in enumerate(features):
         _check(feature, offer, index)
-    return X86Cpus(offer.arch, count, "host", manifest.cpu.features, bounds.topology(manifest, count))
+    return X86Cpus(offer.arch, count, "host", features, bounds.topology(manifest, count))
 
 
 def apic_ids(cpu: X86Cpus) -> tuple[int, ...]:
@@ -35,11 +38,20 @@ def apic_ids(cpu: X86Cpus) -> tuple[int, ...]:
 
 def _check(feature: str, offer: Offer, index: int) -> None:
     """Look a feature up in what the host has; where nobody has looked at a host, the engine does when it is built."""
-    sign, name = feature[0], feature[1:].lower()
-    if sign == "-" and name in _NEEDED:
+    sign, name = feature[0], feature[1:]
+    if name not in x86_features.bits():
+        message, remedy = f"no CPU feature is called `{name}`", _nearest(name)
+    elif sign == "-" and name in _NEEDED:
         message, remedy = f"a guest cannot be without `{name}`", "leave it out"
     elif sign == "+" and offer.extensions and name not in offer.extensions:
         message, remedy = f"the host's KVM gives a guest no `{name}`", "leave it out; /proc/cpuinfo lists the names"
     else:
         return
     raise PlanError(message, code="E135", key=("cpu", "features", str(index)), remedy=remedy)
+
+
+def _nearest(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, x86_features.bits(), n=1)
+    return f"did you mean `{near[0]}`?" if near else "the names are those of /proc/cpuinfo"

@@ -14,7 +14,7 @@ from typing import Any
 from vmrun.errors import HostError
 from vmrun.frozen import evolve, frozen
 from vmrun.kvm.host import Kvm, failed
-from vmrun.kvm.x86_64 import features
+from vmrun.plan import x86_features as features
 from vmrun.plan.topology import Topology
 
 MODELS = ("host", "max")
