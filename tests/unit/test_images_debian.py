@@ -382,8 +382,8 @@ class Signer:
 
 @pytest.fixture(scope="module")
 def signer() -> Iterator[Signer]:
-    if not (shutil.which("gpg") and shutil.which("gpgv") and shutil.which("gpgconf")):
-        pytest.skip("needs gpg and gpgv")
+    if not all(map(shutil.which, ("gpg", "gpg-agent", "gpgv", "gpgconf"))):
+        pytest.skip("needs gpg, gpg-agent and gpgv")
     with tempfile.TemporaryDirectory(dir="/tmp") as home:  # an agent's socket has a short path
         made = Signer(Path(home) / "g")
         yield made
