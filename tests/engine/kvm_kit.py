@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import platform
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
+import kvm_lab
 from kvm_lab import KvmLab
 
 from vmrun._core import lib
-from vmrun.errors import HostError
 from vmrun.plan.model import EntryPlan
 
 PORT = 0x500
@@ -30,14 +28,7 @@ MODES = {"real": REAL, "protected": PROTECTED, "long": LONG}
 
 def need_kvm() -> None:
     """Skip the test where there is no x86 KVM to run it on."""
-    if platform.machine() != "x86_64":
-        pytest.skip("the payloads are x86 code: needs an x86_64 host")
-    from vmrun.kvm.host import Kvm
-
-    try:
-        Kvm().close()
-    except HostError as error:
-        pytest.skip(f"needs /dev/kvm: {error.message}")
+    kvm_lab.need_kvm("x86_64", "x86")
 
 
 class Ears:

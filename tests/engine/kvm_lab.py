@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+import pytest
+
 from vmrun._core import ffi
 from vmrun.core.machine import CoreMachine
+from vmrun.errors import HostError
+
+
+def need_kvm(machine: str, code: str) -> None:
+    """Skip the test where there is no KVM of ``machine``, as `uname -m` calls it, to run its ``code`` on."""
+    from vmrun.kvm.host import Kvm
+
+    if platform.machine() != machine:
+        pytest.skip(f"the payloads are {code} code: needs {'an' if machine[0] in 'ax' else 'a'} {machine} host")
+    try:
+        Kvm().close()
+    except HostError as error:
+        pytest.skip(f"needs /dev/kvm: {error.message}")
 
 
 class KvmLab(ABC):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-
 import pytest
 from kvm_arm_kit import (
     CODE,
@@ -26,6 +24,7 @@ from kvm_arm_kit import (
     write,
 )
 from kvm_kit import Bell
+from kvm_lab import need_kvm
 
 from vmrun._core import lib
 from vmrun.errors import HostError
@@ -46,12 +45,7 @@ INTID = 32 + LINE
 
 @pytest.fixture(autouse=True)
 def _kvm() -> None:
-    if platform.machine() != "aarch64":
-        pytest.skip("the payloads are arm64 code: needs an aarch64 host")
-    try:
-        Kvm().close()
-    except HostError as error:
-        pytest.skip(f"needs /dev/kvm: {error.message}")
+    need_kvm("aarch64", "arm64")
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ import kvm_arm_kit
 import kvm_kit
 import kvm_riscv_kit
 import pytest
+from kvm_lab import need_kvm
 from rv64asm import assemble
 
 from vmrun._core import lib
-from vmrun.errors import HostError
 from vmrun.kvm.vm import counters
 
 WINDOW, REPORT, NOWHERE = 0x1000_0000, 0x1000_0010, 0x1800_0000
@@ -98,15 +98,10 @@ PAYLOADS: dict[str, Payload] = {"x86_64": X86(), "aarch64": Arm(), "riscv64": Ri
 @pytest.fixture
 def payload() -> Payload:
     """Return this host's payload; a skip where there is none, or no KVM."""
-    from vmrun.kvm.host import Kvm
-
     here = platform.machine()
     if here not in PAYLOADS:
         pytest.skip(f"there is no payload for {here}")
-    try:
-        Kvm().close()
-    except HostError as error:
-        pytest.skip(f"needs /dev/kvm: {error.message}")
+    need_kvm(here, here)
     return PAYLOADS[here]
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from kvm_kit import Bell
+from kvm_lab import need_kvm
 from kvm_riscv_kit import CODE, DATA, DBCN, END, HSM, RAM, RAM_SIZE, SRST, Lab, ended, lab, sbi
 
 from vmrun._core import lib
@@ -32,12 +32,7 @@ NOT_SUPPORTED, INVALID = -2 & M64, -3 & M64
 
 @pytest.fixture(autouse=True)
 def _kvm() -> None:
-    if platform.machine() != "riscv64":
-        pytest.skip("the payloads are RISC-V code: needs a riscv64 host")
-    try:
-        Kvm().close()
-    except HostError as error:
-        pytest.skip(f"needs /dev/kvm: {error.message}")
+    need_kvm("riscv64", "RISC-V")
 
 
 @pytest.fixture

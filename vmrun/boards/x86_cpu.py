@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from vmrun.boards import bounds
 from vmrun.errors import PlanError
+from vmrun.images.words import did_you_mean
 from vmrun.plan import x86_features
 from vmrun.plan.model import X86Cpus
 from vmrun.plan.offer import Offer
@@ -40,7 +41,10 @@ def _check(feature: str, offer: Offer, index: int) -> None:
     """Look a feature up in what the host has; where nobody has looked at a host, the engine does when it is built."""
     sign, name = feature[0], feature[1:]
     if name not in x86_features.bits():
-        message, remedy = f"no CPU feature is called `{name}`", _nearest(name)
+        message, remedy = (
+            f"no CPU feature is called `{name}`",
+            did_you_mean(name, x86_features.bits(), "the names are those of /proc/cpuinfo"),
+        )
     elif sign == "-" and name in _NEEDED:
         message, remedy = f"a guest cannot be without `{name}`", "leave it out"
     elif sign == "+" and offer.extensions and name not in offer.extensions:
@@ -48,10 +52,3 @@ def _check(feature: str, offer: Offer, index: int) -> None:
     else:
         return
     raise PlanError(message, code="E135", key=("cpu", "features", str(index)), remedy=remedy)
-
-
-def _nearest(name: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, x86_features.bits(), n=1)
-    return f"did you mean `{near[0]}`?" if near else "the names are those of /proc/cpuinfo"

@@ -13,6 +13,7 @@ from typing import Any
 
 from vmrun.errors import HostError
 from vmrun.frozen import evolve, frozen
+from vmrun.images.words import did_you_mean
 from vmrun.kvm.host import Kvm, failed
 from vmrun.plan import x86_features as features
 from vmrun.plan.topology import Topology
@@ -98,10 +99,7 @@ def choose(table: Table, changes: Sequence[str]) -> Table:
     for change in changes:
         name = change.lstrip("+-")
         if name not in features.bits():
-            import difflib  # a millisecond that no good manifest needs
-
-            near = difflib.get_close_matches(name, features.bits(), n=1)
-            hint = f"did you mean `{near[0]}`?" if near else "the names are those of /proc/cpuinfo"
+            hint = did_you_mean(name, features.bits(), "the names are those of /proc/cpuinfo")
             raise HostError(f"no CPU feature is called `{name}`", code="E328", remedy=hint)
         if change.startswith("-"):
             off |= features.with_dependents(name)
