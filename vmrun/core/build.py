@@ -39,9 +39,9 @@ _FOLDERS = folders()
 
 
 def api_headers() -> list[Path]:
-    """Return every header that Python reads, core first."""
+    """Return every header that Python reads, each after those that it uses: core_api.h, the core's others, the rest."""
     found = [h for folder in _FOLDERS for h in sorted((ROOT / folder).glob("*_api.h"))]
-    return sorted(found, key=lambda header: (header.name != "core_api.h", header.name))
+    return sorted(found, key=lambda h: (h.parent != ROOT / "vmrun/core", h.name != "core_api.h", h.name))
 
 
 def declarations(header: Path) -> str:
