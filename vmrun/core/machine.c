@@ -16,6 +16,7 @@ int vmr_machine_new(vmr_machine **out) {
   pthread_mutex_init(&machine->lock, NULL);
   atomic_store(&machine->error, "");
   int rc = vmr_io_init(machine);
+  if (!rc && (rc = vmr_clock_init(machine))) vmr_io_fini(machine);
   if (rc) {
     pthread_mutex_destroy(&machine->lock);
     free(machine);
@@ -28,8 +29,10 @@ int vmr_machine_new(vmr_machine **out) {
 int vmr_machine_start(vmr_machine *machine) {
   if (machine->started) return vmr_fail(machine, EBUSY, "the machine has started already");
   int rc = vmr_io_start(machine);
-  if (!rc) machine->started = true;
-  return rc;
+  if (rc) return rc;
+  machine->started = true;
+  vmr_clock_begin(&machine->clock);
+  return 0;
 }
 
 void vmr_machine_stop(vmr_machine *machine) {
@@ -49,6 +52,7 @@ void vmr_machine_free(vmr_machine *machine) {
   vmr_io_end(machine);
   for (size_t i = machine->on_free.count; i-- > 0;) machine->on_free.items[i].call(machine->on_free.items[i].device);
   for (uint32_t i = atomic_load(&machine->vcpu_count); i-- > 0;) machine->vcpus[i]->ops->free(machine->vcpus[i]);
+  vmr_clock_fini(machine);
   vmr_io_fini(machine);
   vmr_ram_fini(machine);
   free(machine->on_halt.items);

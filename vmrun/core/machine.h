@@ -71,6 +71,7 @@ struct vmr_machine {
   bool started;
 
   vmr_io io;
+  vmr_clock clock;
   vmr_hooks on_halt, on_free, on_drain;
 
   pthread_mutex_t lock; /* errors, guest errors, stop */
@@ -84,5 +85,9 @@ int vmr_io_init(vmr_machine *machine);
 int vmr_io_start(vmr_machine *machine);
 void vmr_io_end(vmr_machine *machine);  /* join the thread; entries stay known */
 void vmr_io_fini(vmr_machine *machine); /* close what vmr_io_init opened */
+/* Whether the caller is the I/O thread. */
+bool vmr_io_is_here(const vmr_machine *machine);
+int vmr_clock_init(vmr_machine *machine); /* after vmr_io_init */
+void vmr_clock_fini(vmr_machine *machine);
 void vmr_ram_fini(vmr_machine *machine);
 #endif

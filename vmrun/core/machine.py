@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
 from vmrun._core import ffi, lib
+from vmrun.core.clock import CoreClock
 from vmrun.core.line import CoreLine
 from vmrun.errors import HostError
 
@@ -42,17 +43,10 @@ class CoreMachine:
         self._windows: list[tuple[int, int, MmioHandler]] = []
         self._wrongs: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
-        self._closers: list[Callable[[], None]] = []
-
-    def before_close(self, call: Callable[[], None]) -> None:
-        """Call ``call`` before the machine is freed: a device served by Python ends its timers there."""
-        self._closers.append(call)
+        self.clock = CoreClock(self)
 
     def close(self) -> None:
         """Free the machine: its threads end, ``rw`` disks are flushed. Idempotent; no vCPU may be running."""
-        closers, self._closers = self._closers, []
-        for call in closers:
-            call()
         handle, self.handle = self.handle, None
         if handle is not None:
             lib.vmr_machine_free(handle)

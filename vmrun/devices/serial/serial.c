@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <sys/epoll.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #define TX_FLUSH 256u /* write on the vCPU's thread from this fill on, or at a line's end; else the timer does */
@@ -41,12 +40,10 @@ static void on_out(void *opaque, uint32_t events) {
   pthread_mutex_unlock(&serial->lock);
 }
 
-static void on_timer(void *opaque, uint32_t events) {
+static void on_timer(void *opaque) {
   vmr_serial *serial = opaque;
-  (void)events;
-  uint64_t expirations;
   pthread_mutex_lock(&serial->lock);
-  if (read(serial->timer, &expirations, sizeof expirations) > 0) serial->timer_armed = false;
+  serial->flush_due = false;
   flush(serial);
   serial->moved(serial->device);
   pthread_mutex_unlock(&serial->lock);
@@ -85,9 +82,9 @@ bool vmr_serial_send(vmr_serial *serial, uint8_t byte) {
   serial->tx[(serial->tx_at + serial->tx_count++) % VMR_SERIAL_TX] = byte;
   if (byte == '\n' || serial->tx_count >= TX_FLUSH) {
     if (!serial->out_waits) flush(serial);
-  } else if (!serial->timer_armed) {
-    struct itimerspec soon = {.it_value.tv_nsec = FLUSH_NS};
-    serial->timer_armed = timerfd_settime(serial->timer, 0, &soon, NULL) == 0;
+  } else if (!serial->flush_due) {
+    serial->flush_due = true;
+    vmr_timer_arm(&serial->flush, vmr_clock_now(serial->flush.clock) + FLUSH_NS);
   }
   return true;
 }
@@ -132,21 +129,19 @@ void vmr_serial_init(vmr_serial *serial, vmr_machine *machine, void (*moved)(voi
   serial->machine = machine;
   serial->moved = moved;
   serial->device = device;
-  serial->in.fd = serial->out.fd = serial->timer = -1;
+  serial->in.fd = serial->out.fd = -1;
+  vmr_timer_init(&serial->flush, vmr_machine_clock(machine), on_timer, serial);
   pthread_mutex_init(&serial->lock, NULL);
 }
 
-int vmr_serial_open(vmr_serial *serial, const char *name, int in_fd, int out_fd) {
+int vmr_serial_open(vmr_serial *serial, int in_fd, int out_fd) {
   vmr_machine *machine = serial->machine;
   int rc = vmr_stream_open(machine, &serial->in, in_fd, false);
   if (!rc) rc = vmr_stream_open(machine, &serial->out, out_fd, true);
   if (rc) return rc;
   serial->in_ended = serial->in.fd < 0;
   serial->out_errno = serial->out.fd < 0 ? EBADF : 0;
-  serial->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-  if (serial->timer < 0) return vmr_fail(machine, errno, "%s: the host gives no timer", name);
-  rc = vmr_io_add(machine, serial->timer, EPOLLIN, on_timer, serial);
-  if (!rc && serial->in.fd >= 0) rc = vmr_io_add(machine, serial->in.fd, EPOLLIN, on_in, serial);
+  if (serial->in.fd >= 0) rc = vmr_io_add(machine, serial->in.fd, EPOLLIN, on_in, serial);
   if (!rc && serial->out.fd >= 0) rc = vmr_io_add(machine, serial->out.fd, 0, on_out, serial);
   serial->out_watched = !rc && serial->out.fd >= 0;
   return rc ? rc : vmr_on_drain(machine, vmr_serial_idle, serial);
@@ -155,6 +150,5 @@ int vmr_serial_open(vmr_serial *serial, const char *name, int in_fd, int out_fd)
 void vmr_serial_fini(vmr_serial *serial) {
   vmr_stream_close(&serial->in);
   vmr_stream_close(&serial->out);
-  if (serial->timer >= 0) close(serial->timer);
   pthread_mutex_destroy(&serial->lock);
 }
