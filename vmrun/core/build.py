@@ -19,7 +19,7 @@ _KVM = Path("vmrun/kvm/core")
 _DROPPED = re.compile(r"^\s*#\s*(include\b.*|ifndef\b.*|endif\b.*|define\s+\w+\s*(/\*.*)?)$")
 _FLAGS = [
     *("-std=gnu11", "-O2", "-foptimize-sibling-calls", "-fno-strict-aliasing", "-ffp-contract=off"),
-    *("-Wall", "-Wextra", "-fvisibility=hidden", "-pthread"),
+    *("-fms-extensions", "-Wno-microsoft-anon-tag", "-Wall", "-Wextra", "-fvisibility=hidden", "-pthread"),
 ]
 
 

@@ -43,7 +43,7 @@ static void on_out(void *opaque, uint32_t events) {
 static void on_timer(void *opaque) {
   vmr_serial *serial = opaque;
   pthread_mutex_lock(&serial->lock);
-  serial->flush_due = false;
+  serial->flush_at = VMR_NEVER;
   flush(serial);
   serial->moved(serial->device);
   pthread_mutex_unlock(&serial->lock);
@@ -82,9 +82,9 @@ bool vmr_serial_send(vmr_serial *serial, uint8_t byte) {
   serial->tx[(serial->tx_at + serial->tx_count++) % VMR_SERIAL_TX] = byte;
   if (byte == '\n' || serial->tx_count >= TX_FLUSH) {
     if (!serial->out_waits) flush(serial);
-  } else if (!serial->flush_due) {
-    serial->flush_due = true;
-    vmr_timer_arm(&serial->flush, vmr_clock_now(serial->flush.clock) + FLUSH_NS);
+  } else if (serial->flush_at == VMR_NEVER) {
+    serial->flush_at = vmr_clock_now(serial->flush.clock) + FLUSH_NS;
+    vmr_timer_arm(&serial->flush, serial->flush_at);
   }
   return true;
 }
@@ -114,6 +114,33 @@ void vmr_serial_hold(vmr_serial *serial, bool held) {
   resume_in(serial);
 }
 
+/* ---- state ------------------------------------------------------------------------------------------------------- */
+
+static const vmr_field fields[] = {
+    VMR_FIELD(vmr_serial, flush_at, VMR_ANY),           VMR_FIELD(vmr_serial, in_held, 1),
+    VMR_FIELD(vmr_serial, rx_at, VMR_SERIAL_RX - 1),    VMR_FIELD(vmr_serial, rx_count, VMR_SERIAL_RX),
+    VMR_FIELD(vmr_serial, tx_at, VMR_SERIAL_TX - 1),    VMR_FIELD(vmr_serial, tx_count, VMR_SERIAL_TX),
+    VMR_ARRAY(vmr_serial, rx, VMR_ANY),                 VMR_ARRAY(vmr_serial, tx, VMR_ANY)};
+
+vmr_part vmr_serial_part(vmr_serial *serial) { return (vmr_part){"host", -1, serial, VMR_FIELDS(fields)}; }
+
+const char *vmr_serial_lock(vmr_serial *serial) {
+  pthread_mutex_lock(&serial->lock);
+  return NULL;
+}
+
+void vmr_serial_unlock(vmr_serial *serial) { pthread_mutex_unlock(&serial->lock); }
+
+/* Bytes without a timer were waiting for the host: so they do again. */
+void vmr_serial_loaded(vmr_serial *serial) {
+  vmr_timer_arm(&serial->flush, serial->flush_at);
+  if (serial->flush_at == VMR_NEVER) flush(serial);
+  bool full = serial->rx_count == VMR_SERIAL_RX || serial->in_held;
+  if (serial->in_ended || full == serial->in_paused) return;
+  serial->in_paused = full;
+  vmr_io_modify(serial->machine, serial->in.fd, full ? 0 : EPOLLIN);
+}
+
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
 bool vmr_serial_idle(void *opaque) {
@@ -129,6 +156,7 @@ void vmr_serial_init(vmr_serial *serial, vmr_machine *machine, void (*moved)(voi
   serial->machine = machine;
   serial->moved = moved;
   serial->device = device;
+  serial->flush_at = VMR_NEVER;
   serial->in.fd = serial->out.fd = -1;
   vmr_timer_init(&serial->flush, vmr_machine_clock(machine), on_timer, serial);
   pthread_mutex_init(&serial->lock, NULL);

@@ -19,7 +19,8 @@ typedef struct vmr_serial {
   pthread_mutex_t lock;
   vmr_stream in, out;
   vmr_timer flush;
-  bool flush_due, in_paused, in_ended, in_held, out_watched, out_waits;
+  uint64_t flush_at; /* what flush waits for, VMR_NEVER: nothing */
+  bool in_paused, in_ended, in_held, out_watched, out_waits;
   int out_errno;
   uint32_t rx_at, rx_count, tx_at, tx_count;
   uint8_t rx[VMR_SERIAL_RX], tx[VMR_SERIAL_TX];
@@ -45,6 +46,11 @@ void vmr_serial_drop(vmr_serial *serial, uint32_t count);
 bool vmr_serial_echo(vmr_serial *serial, uint8_t byte, uint32_t limit);
 /* Locked. Leave the host's bytes with the host, or take them again. */
 void vmr_serial_hold(vmr_serial *serial, bool held);
+/* The part of a port's state that is here, and for vmr_state_ops: lock and unlock its port; locked: it was loaded. */
+vmr_part vmr_serial_part(vmr_serial *serial);
+const char *vmr_serial_lock(vmr_serial *serial);
+void vmr_serial_unlock(vmr_serial *serial);
+void vmr_serial_loaded(vmr_serial *serial);
 /* For vmr_on_drain: whether the host has everything. */
 bool vmr_serial_idle(void *serial);
 #endif

@@ -12,9 +12,10 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vmrun.devices.model import DeviceType, Needs, Wires
+from vmrun.devices.state import Served
 from vmrun.devices.virtio.virtio_mmio import REGISTERS, aml, fdt
 from vmrun.errors import HostError
 from vmrun.plan.model import DevicePlan
@@ -29,18 +30,15 @@ _ERRORS = {
 }
 
 
-class Disk:
+class Disk(Served):
     """A live disk."""
-
-    def __init__(self, handle: Any) -> None:
-        self.handle = handle
 
     def counters(self) -> Mapping[str, int]:
         """Return the requests done, those that failed, and how many 4 KiB clusters the overlay holds."""
         from vmrun._core import ffi, lib
 
-        state = ffi.new("vmr_virtio_blk_state *")
-        lib.vmr_virtio_blk_get_state(self.handle, state)
+        state = ffi.new("vmr_virtio_blk_counters *")
+        lib.vmr_virtio_blk_get_counters(self.handle, state)
         return {
             name: int(getattr(state, name)) for name in ("reads", "writes", "flushes", "errors", "overlay_clusters")
         }
@@ -75,7 +73,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Disk:
         )
     error, remedy = _ERRORS.get(-code, ("E350", None))
     machine.check(code, what, error=error, remedy=remedy)
-    return Disk(out[0])
+    return Disk(machine, out[0], device.id)
 
 
 @contextlib.contextmanager

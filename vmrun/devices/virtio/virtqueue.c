@@ -27,14 +27,25 @@ static uint8_t *used_entry(const vmr_virtq *queue, uint16_t i) { return queue->u
 static const uint8_t *used_event(const vmr_virtq *queue) { return queue->avail + 4 + 2 * queue->num; }
 static uint8_t *avail_event(const vmr_virtq *queue) { return queue->used + 4 + 8 * queue->num; }
 
-bool vmr_virtq_enable(vmr_virtio *virtio, vmr_virtq *queue) {
+void vmr_virtq_map(const vmr_virtio *virtio, vmr_virtq *queue) {
   uint32_t num = queue->num;
-  if (!num || num > VMR_VIRTQ_SIZE || num & (num - 1)) return false;
-  if (queue->desc_gpa % 16 || queue->avail_gpa % 2 || queue->used_gpa % 4) return false;
   queue->desc = vmr_gpa_ptr(virtio->machine, queue->desc_gpa, 16 * num);
   queue->avail = vmr_gpa_ptr(virtio->machine, queue->avail_gpa, 6 + 2 * num);
   queue->used = vmr_gpa_ptr(virtio->machine, queue->used_gpa, 6 + 8 * num);
-  queue->ready = queue->desc && queue->avail && queue->used;
+}
+
+bool vmr_virtq_valid(const vmr_virtio *virtio, const vmr_virtq *queue) {
+  uint32_t num = queue->num;
+  vmr_virtq rings = *queue;
+  if (!num || num > VMR_VIRTQ_SIZE || num & (num - 1)) return false;
+  if (queue->desc_gpa % 16 || queue->avail_gpa % 2 || queue->used_gpa % 4) return false;
+  vmr_virtq_map(virtio, &rings);
+  return rings.desc && rings.avail && rings.used;
+}
+
+bool vmr_virtq_enable(vmr_virtio *virtio, vmr_virtq *queue) {
+  queue->ready = vmr_virtq_valid(virtio, queue);
+  if (queue->ready) vmr_virtq_map(virtio, queue);
   queue->last_avail = queue->used_idx = queue->signalled = 0;
   return queue->ready;
 }
@@ -110,12 +121,16 @@ static const char *walk(vmr_virtio *virtio, const vmr_virtq *queue, vmr_chain *c
   return "chain longer than the queue";
 }
 
-bool vmr_virtq_pop(vmr_virtio *virtio, vmr_virtq *queue, vmr_chain *chain) {
-  if (!vmr_virtq_waiting(virtio, queue)) return false;
-  chain->head = load(avail_entry(queue, queue->last_avail++));
+const char *vmr_virtq_again(vmr_virtio *virtio, const vmr_virtq *queue, uint16_t head, vmr_chain *chain) {
+  chain->head = head;
   chain->readable = chain->writable = 0;
   chain->readable_bytes = chain->writable_bytes = 0;
-  const char *wrong = walk(virtio, queue, chain);
+  return walk(virtio, queue, chain);
+}
+
+bool vmr_virtq_pop(vmr_virtio *virtio, vmr_virtq *queue, vmr_chain *chain) {
+  if (!vmr_virtq_waiting(virtio, queue)) return false;
+  const char *wrong = vmr_virtq_again(virtio, queue, load(avail_entry(queue, queue->last_avail++)), chain);
   if (wrong) vmr_virtio_break(virtio, wrong);
   return !wrong;
 }

@@ -207,6 +207,13 @@ static void hart_free(vmr_vcpu *vcpu) {
   free(h);
 }
 
+uint64_t vmr_hart_gpa(const vmr_hart *h, const uint8_t *hva) {
+  const vmr_ram *ram;
+  for (uint32_t i = 0; (ram = vmr_ram_at(h->vcpu.machine, i)); i++)
+    if (hva >= ram->hva && (uint64_t)(hva - ram->hva) < ram->size) return ram->gpa + (uint64_t)(hva - ram->hva);
+  return VMR_NEVER;
+}
+
 static const vmr_vcpu_ops hart_ops = {.run = hart_run, .kick = hart_kick, .line = hart_line, .free = hart_free};
 
 vmr_hart *vmr_hart_at(const vmr_machine *machine, uint64_t hartid) {
@@ -274,8 +281,9 @@ int vmr_rv64_new(vmr_machine *machine, uint32_t isa, uint32_t timebase_hz, uint6
   h->clock_watcher = (vmr_clock_watcher){.changed = clock_changed, .opaque = h};
   vmr_clock_watch(vmr_machine_clock(machine), &h->clock_watcher);
   reset(h, 0, 0);
-  *vcpu = &h->vcpu;
-  return 0;
+  rc = vmr_hart_declare_state(h);
+  if (!rc) *vcpu = &h->vcpu;
+  return rc;
 }
 
 int vmr_rv64_boot(vmr_vcpu *vcpu, uint64_t pc, uint64_t opaque) {
