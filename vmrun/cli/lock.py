@@ -75,7 +75,7 @@ def _pins(path: Path, loaded: LoadedManifest, arch: str) -> dict[str, Pin]:
         pins = {}
         for key, source in named_sources(loaded.manifest):
             with at_key(key):
-                pins[empty.key(source, debian_arch)] = resolver.pin(source)
+                pins.update((empty.key(part, debian_arch), pin) for part, pin in resolver.pins(source))
         return pins
     finally:
         view.close()
