@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from run_plans import make_plan
 
 from vmrun.errors import HostError
+from vmrun.kvm import probe
+from vmrun.kvm.outcome import MicroGuest, Standing, Try
 from vmrun.planning import engines as choose
 from vmrun.run.console import Tail
 from vmrun.run.loop import READ, WRITE, Loop
@@ -183,13 +185,47 @@ def test_a_failure_value_is_never_success(value: int) -> None:
 
 def test_the_choice_of_an_engine_and_its_reason() -> None:
     for accel in ("auto", "soft"):
-        name, why = choose.choose(accel, "riscv64", "x86_64")
-        assert name == "soft" and "a riscv64 guest on an x86_64 host" in why
-    assert "on a riscv64 host" in choose.choose("auto", "riscv64", "riscv64")[1]
+        choice = choose.choose(accel, "riscv64", "x86_64")
+        assert choice.engine == "soft" and "a riscv64 guest on an x86_64 host" in choice.why and choice.lasting
     for accel, arch, code in (("kvm", "riscv64", "E302"), ("warp", "riscv64", "E301"), ("auto", "aarch64", "E302")):
         with pytest.raises(HostError) as raised:
             choose.choose(accel, arch, "x86_64")
         assert raised.value.code == code and raised.value.remedy
+
+
+WORKS = (Try("x87", True, "p"),)
+FAILS = (Try("x87", False, "p", "y"),)
+
+
+@pytest.mark.parametrize(
+    ("accel", "arch", "guest", "found"),
+    [
+        ("auto", "x86_64", MicroGuest(10**9, WORKS), ("kvm", True, 0)),
+        # Slow is warned of, and runs: nothing proves that it is not a host with more to do.
+        ("auto", "x86_64", MicroGuest(12_000_000, WORKS), ("kvm", True, 1)),
+        ("auto", "riscv64", MicroGuest(12_000_000, WORKS), ("kvm", True, 1)),
+        ("kvm", "x86_64", MicroGuest(12_000_000, WORKS), ("kvm", True, 1)),
+        # Emulated, with all that a kernel needs: for who insists.
+        ("kvm", "x86_64", MicroGuest(700_000, WORKS), ("kvm", True, 1)),
+        ("auto", "x86_64", MicroGuest(700_000, WORKS), "E330"),
+        ("auto", "riscv64", MicroGuest(700_000, WORKS), ("soft", False, 0)),
+        ("auto", "riscv64", MicroGuest(700_000, FAILS), ("soft", True, 0)),
+        ("kvm", "riscv64", MicroGuest(700_000, FAILS), "E330"),
+        ("auto", "riscv64", None, ("soft", True, 0)),
+        ("kvm", "riscv64", None, "E320"),
+    ],
+)
+def test_what_kvm_is_good_for_decides(
+    accel: str, arch: str, guest: MicroGuest | None, found: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = None if guest else HostError("no", code="E320", remedy="r")
+    monkeypatch.setattr(probe, "look", lambda: Standing(arch, error, (), guest))
+    warned: list[str] = []
+    try:
+        choice = choose.choose(accel, arch, arch, warned.append)
+        assert (choice.engine, choice.lasting, len(warned)) == found
+    except HostError as raised:
+        assert raised.code == found
 
 
 def test_a_plan_for_an_engine_that_is_not_here() -> None:

@@ -89,6 +89,7 @@ def _plan(args: Namespace, view: View, clock: PhaseClock, command: tuple[str, ..
         command=command,
         progress=view,
         phase=phase,
+        warn=view.warn,
     )
 
 
