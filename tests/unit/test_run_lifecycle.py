@@ -22,6 +22,7 @@ OFF = Leave(FakeExit("poweroff"))
 RESET = Leave(FakeExit("reboot"))
 MS = 1_000_000
 PANIC = b"[    3.141592] Kernel panic - not syncing: sysrq triggered crash\r\n"
+RESTART = b"[    3.141592] reboot: Restarting system\r\n"
 PANIC_END = b"[    3.141999] ---[ end Kernel panic - not syncing: sysrq triggered crash ]---\r\n"
 
 
@@ -89,18 +90,29 @@ def test_the_commands_status(bench: type[Bench], status: int) -> None:
 @pytest.mark.parametrize(
     ("script", "reason", "code"),
     [
-        ([*report(None), OFF], "poweroff", 125),  # no evidence, no pass
-        ([*report(None), RESET], "reboot", 125),
+        ([*report(None), OFF], "early-poweroff", 255),  # no evidence, no pass
+        ([*report(None), RESET], "silent-reset", 255),
+        ([*report(None), Say(CONSOLE, RESTART), RESET], "early-reset", 255),
+        ([Say(CONSOLE, RESTART), RESET], "early-reset", 255),
+        ([RESET], "silent-reset", 255),
+        ([*report(None), Leave(FakeExit("exit", 3))], "early-exit", 255),
+        ([*report(None), Leave(FakeExit("triple-fault", detail="vCPU 0: triple fault"))], "triple-fault", 255),
         ([*report(0), RESET], "reboot", 255),  # died between the report and power-off
         ([*report(0), Say(CONSOLE, PANIC), RESET], "panic", 255),
         ([*report(0), Leave(FakeExit("exit", 3))], "exit", 3),
         ([Say(CONTROL, b"exit 0\ninit\nexit 7\n"), OFF], "poweroff", 0),  # a report counts once
-        ([Say(CONTROL, b"exit 999\nexit -1\nexit\n" + b"x" * 4000 + b"\n"), OFF], "poweroff", 125),
+        ([Say(CONTROL, b"exit 999\nexit -1\nexit\n" + b"x" * 4000 + b"\n"), OFF], "early-poweroff", 255),
     ],
 )
 def test_a_command_that_was_due(bench: type[Bench], script: list[Step], reason: str, code: int) -> None:
     outcome = bench(script).run(make_plan(reports=True, command=("x",)))
     assert (outcome.reason, outcome.code) == (reason, code)
+
+
+def test_a_kernel_that_resets_before_its_init_is_started_once(bench: type[Bench]) -> None:
+    b = bench([RESET], [OFF])
+    outcome = b.run(make_plan(reports=True))
+    assert (outcome.reason, outcome.code, len(b.engine.machines)) == ("silent-reset", 255, 1)
 
 
 def test_streams_of_a_command_are_binary_clean_and_apart(bench: type[Bench]) -> None:
@@ -257,7 +269,15 @@ def test_what_a_run_leaves(bench: type[Bench], tmp_path: Path) -> None:
     assert (tmp_path / ".vmrun" / ".gitignore").read_text() == "*\n"
 
 
-@pytest.mark.parametrize(("reason", "told"), [("fault", ["exit reason 17", "  rip 1"]), ("poweroff", []), ("exit", [])])
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("fault", ["exit reason 17", "  rip 1"]),
+        ("triple-fault", ["exit reason 17", "  rip 1"]),
+        ("poweroff", []),
+        ("exit", []),
+    ],
+)
 def test_the_engines_report_is_kept_of_faults_alone(
     bench: type[Bench], tmp_path: Path, reason: str, told: list[str]
 ) -> None:
@@ -267,7 +287,7 @@ def test_the_engines_report_is_kept_of_faults_alone(
     assert outcome.reason == reason
     assert outcome.report.splitlines() == told
     result = json.loads(next(tmp_path.glob(".vmrun/runs/*/result.json")).read_text())
-    assert (result["report"], result["code"] == 255) == (told, reason == "fault")
+    assert (result["report"], result["code"] == 255) == (told, reason.endswith("fault"))
 
 
 def test_two_runs_at_once_keep_two_results(bench: type[Bench], tmp_path: Path) -> None:

@@ -70,6 +70,10 @@ class LiveMachine(ABC):
     def _vcpu_counters(self) -> Mapping[str, int]:
         """Return the vCPUs' counters, summed."""
 
+    def _fault_reason(self, code: int) -> str:
+        """Return the reason of a vCPU that left with a fault of the engine's own number ``code``."""
+        return "fault"
+
     def _is_own(self, device: DevicePlan) -> bool:
         """Return whether the engine itself is the device, as an interrupt controller in the kernel."""
         return False
@@ -135,7 +139,7 @@ class LiveMachine(ABC):
         if kind == lib.VMR_EXIT_STOPPED:
             with self._lock:
                 return self._power or VcpuExit("stopped")
-        return VcpuExit("fault", detail=self._describe_fault(index))
+        return VcpuExit(self._fault_reason(int(left.code)), detail=self._describe_fault(index))
 
     def _on_power(self, kind: str, value: int) -> None:
         """Take what a device says of the power switch; the first word counts. Called on a vCPU's thread."""

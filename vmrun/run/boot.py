@@ -13,7 +13,7 @@ from vmrun.run.loop import Loop
 from vmrun.run.outcome import ENGINE_ERROR, FAULT, PANIC, TIMEOUT, Event, Heard
 from vmrun.run.takedown import Remains, TakeDown
 from vmrun.run.vcpus import VcpuThreads
-from vmrun.run.watch import ControlPort, PanicWatch, ReadyWatch
+from vmrun.run.watch import ControlPort, KernelWatch, ReadyWatch
 from vmrun.run.wiring import Stream, Wiring, agent, consoles
 from vmrun.units import format_time_ns
 
@@ -38,7 +38,7 @@ class Boot:
         self._pending: Event | None = None
         self._sources: list[Source] = []
         self._feeds: list[Feed] = []
-        self._panics: list[PanicWatch] = []
+        self._kernels: list[KernelWatch] = []
         self._control = ControlPort(self._on_report)
         # Without init's report and a text to wait for, the kernel's own word says that it is up.
         self._ready = ReadyWatch(plan.run.ready or "as init process")
@@ -73,8 +73,9 @@ class Boot:
     @property
     def heard(self) -> Heard:
         """Return what the guest has said so far."""
-        panic = next((watch.line for watch in self._panics if watch.line is not None), None)
-        return Heard(panic, self._control.status)
+        panic = next((watch.line for watch in self._kernels if watch.line is not None), None)
+        restarts = any(watch.restarts for watch in self._kernels)
+        return Heard(panic, self._control.status, self._control.heard, restarts)
 
     # ---- its life --------------------------------------------------------------------------------------------------
 
@@ -132,7 +133,7 @@ class Boot:
             self._loop.turn(QUIT_DRAIN_NS // 10)
         for source in self._sources:
             source.end()
-        for watch in self._panics:
+        for watch in self._kernels:
             watch.finish()
 
     def _give_up_output(self, since: int) -> None:
@@ -147,9 +148,9 @@ class Boot:
         main = next(iter(consoles(self._plan)), None)
         for console in consoles(self._plan):
             # A guest may speak on any of its consoles, above all where it dies early: none is lost.
-            panic = PanicWatch()
-            self._panics.append(panic)
-            taps = (panic.feed, self._host.tail.feed, self._on_console, *self._host.taps(console))
+            kernel = KernelWatch()
+            self._kernels.append(kernel)
+            taps = (kernel.feed, self._host.tail.feed, self._on_console, *self._host.taps(console))
             self._read(wiring, (console, ""), taps, attachment.console_out)
         if main is not None:
             self._feed(wiring, (main, ""), attachment.console_in, keys)
@@ -189,7 +190,7 @@ class Boot:
     def _on_console(self, data: bytes) -> None:
         self._on_words(data)
         self._look_for_ready(data)
-        if any(watch.done for watch in self._panics):
+        if any(watch.done for watch in self._kernels):
             self.end(Event(PANIC))
         elif self.heard.panic is not None and not self.ended:
             self._loop.set_timer("panic", self._last_words_ns + PANIC_GRACE_NS, lambda: self.end(Event(PANIC)))

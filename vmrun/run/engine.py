@@ -22,7 +22,7 @@ AGENT_PORTS = ("vmrun.control", "vmrun.stdin", "vmrun.stdout", "vmrun.stderr")
 
 class VcpuExit(Protocol):
     """Why a vCPU came back for good. ``reason`` is ``poweroff``, ``reboot``, ``exit`` (``value`` is the guest's),
-    ``stopped`` or ``fault`` (``detail`` is one line)."""
+    ``stopped``, ``fault`` or ``triple-fault`` (``detail`` is one line)."""
 
     @property
     def reason(self) -> str:

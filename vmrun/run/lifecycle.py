@@ -19,7 +19,7 @@ from vmrun.run.boot import Boot
 from vmrun.run.engine import Engine
 from vmrun.run.host import HostSide
 from vmrun.run.loop import Loop
-from vmrun.run.outcome import CODE_VMRUN, ENGINE_ERROR, FAULT, REBOOT, SIGNAL, STOPPED, TIMEOUT, Event, Outcome, judge
+from vmrun.run.outcome import CODE_VMRUN, ENGINE_ERROR, FAULTS, REBOOT, SIGNAL, STOPPED, TIMEOUT, Event, Outcome, judge
 from vmrun.run.phases import PhaseClock
 from vmrun.run.signals import KILLERS, Signals
 from vmrun.units import format_time_ns
@@ -97,7 +97,9 @@ class _Session:
             self._begin("build")
             event = self._boot.run(self._engine)
             event = self._host.lost or event
-            verdict = judge(event, self._boot.heard, status_due=self._plan.run.reports and bool(self._plan.run.command))
+            reports = self._plan.run.reports
+            due = reports and bool(self._plan.run.command)
+            verdict = judge(event, self._boot.heard, reports=reports, status_due=due)
             if verdict.reason != REBOOT or verdict.code != 0 or not self._policy.reboots:
                 break
             self._observer.note("the guest reboots: the same machine starts afresh, with empty overlays")
@@ -115,7 +117,7 @@ class _Session:
             vcpus=self._boot.remains.vcpus,
             counters=self._boot.remains.counters,
             guest_errors=self._boot.remains.guest_errors,
-            report=self._boot.remains.report if verdict.reason == FAULT else "",
+            report=self._boot.remains.report if verdict.reason in FAULTS else "",
             tail=self._host.tail.bytes(),
             folder=None if self._folder is None else str(self._folder),
         )

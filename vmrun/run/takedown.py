@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from vmrun.frozen import frozen
 from vmrun.run.engine import Machine
-from vmrun.run.outcome import FAULT, GuestFault
+from vmrun.run.outcome import FAULTS, GuestFault
 from vmrun.run.vcpus import VcpuThreads
 
 
@@ -54,7 +54,7 @@ class TakeDown:
                     tuple(self._machine.vcpu_states()),
                     self._machine.counters(),
                     tuple(GuestFault(*error) for error in self._machine.guest_errors()),
-                    self._machine.report() if event is not None and event.reason == FAULT else "",
+                    self._machine.report() if event is not None and event.reason in FAULTS else "",
                 )
         except Exception as error:  # handed to the main thread
             self._failure = error
