@@ -17,6 +17,7 @@ from run_plans import CONSOLE, Recorder, make_plan
 from vmrun.run.attach import Attachment, Policy
 from vmrun.run.fake import Expect, FakeEngine, FakeExit, FakeMachine, Hang, Leave, Say
 from vmrun.run.lifecycle import run_plan
+from vmrun.run.terminal import RawTerminal
 
 SCRIPTS = {
     "hang": [Say(CONSOLE, b"ready\r\n"), Hang()],
@@ -36,11 +37,15 @@ def main(scenario: str, folder: str | None = None) -> int:
         FakeMachine.vcpu_states = lambda self: time.sleep(3600) or []  # type: ignore[method-assign,assignment]
     for number in (signal.SIGINT, signal.SIGQUIT):  # a test run in the background has them ignored
         signal.signal(number, signal.SIG_DFL)
-    raw = os.isatty(0)
-    attachment = Attachment(console_in=0 if raw else None, raw=raw)
+    terminal = RawTerminal(0) if os.isatty(0) else None
+    attachment = Attachment(console_in=0 if terminal else None, terminal=terminal)
     policy = Policy(results=Path(folder) if folder else None)
     engine = FakeEngine([SCRIPTS[scenario]])
-    outcome = run_plan(make_plan(), engine, attachment, policy, Told())
+    try:
+        outcome = run_plan(make_plan(), engine, attachment, policy, Told())
+    finally:
+        if terminal is not None:
+            terminal.close()
     if engine.machines[0].input:
         print(f"input: {engine.machines[0].input!r}", file=sys.stderr, flush=True)
     return outcome.code

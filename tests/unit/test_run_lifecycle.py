@@ -109,6 +109,15 @@ def test_a_command_that_was_due(bench: type[Bench], script: list[Step], reason: 
     assert (outcome.reason, outcome.code) == (reason, code)
 
 
+@pytest.mark.parametrize(("script", "reason"), [([RESET], "silent-reset"), ([*report(None), RESET], "early-reset")])
+def test_a_kernel_that_let_go_of_its_devices_was_told_to_restart(
+    bench: type[Bench], script: list[Step], reason: str
+) -> None:
+    b = bench(script)
+    b.engine.released = True  # before init nobody has them either
+    assert b.run(make_plan(reports=True, command=("x",))).reason == reason
+
+
 def test_a_kernel_that_resets_before_its_init_is_started_once(bench: type[Bench]) -> None:
     b = bench([RESET], [OFF])
     outcome = b.run(make_plan(reports=True))

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
-from vmrun.devices import registry
+from vmrun.devices import registry, virtio_mmio
 from vmrun.devices.model import Live, Wires
 from vmrun.engine.blobs import Loading
 from vmrun.errors import HostError
@@ -163,6 +163,16 @@ class LiveMachine(ABC):
         for press in keys:
             press()
         return bool(keys)
+
+    def devices_released(self) -> bool:
+        """Return whether no virtio device has a driver that uses it; only while no vCPU runs.
+
+        A kernel that shuts down in order resets them first (Linux drivers/virtio/virtio.c, virtio_dev_shutdown).
+        """
+        status = virtio_mmio.REGISTERS.named("STATUS")
+        in_use = status.field("DRIVER_OK").mask
+        windows = [d.bus_base for d in self._plan.devices if d.transport == virtio_mmio.DEVICE.kind]
+        return not any((self._core.peek(base + status.offset, status.width) or 0) & in_use for base in windows)
 
     def counters(self) -> Mapping[str, int]:
         """Return the vCPUs' counters, summed, and those of the devices, as ``device.counter``."""

@@ -74,6 +74,9 @@ class Machine(Protocol):
     def report(self) -> str:
         """Return what a person needs after a fault, lines of text, or ""; only once all vCPUs have returned."""
 
+    def devices_released(self) -> bool:
+        """Return whether no driver uses a device any more, as after a shutdown in order; as :meth:`report`."""
+
     def counters(self) -> Mapping[str, int]:
         """Return the engine's counters, by name, summed over the vCPUs."""
 

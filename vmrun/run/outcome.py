@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -44,7 +45,8 @@ class Heard:
     """What the guest had said by the time its vCPUs stood still.
 
     ``panic`` is the kernel's line. ``status`` is what init reported for the command. ``init`` says that vmrun's own
-    init has reported anything at all, ``restarts`` that the kernel said that it was told to restart.
+    init has reported anything at all; ``restarts``, that the kernel was told to restart: it said so, or its devices
+    show it.
     """
 
     panic: str | None = None
@@ -101,6 +103,11 @@ class Outcome:
     report: str = ""
     tail: bytes = b""
     folder: str | None = None
+
+
+def stopped_by(number: int) -> Event:
+    """Return the event of a signal that was sent to vmrun."""
+    return Event(SIGNAL, number, f"stopped by {signal.Signals(number).name}")
 
 
 def guest_code(value: int) -> int:
