@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import threading
@@ -151,6 +152,18 @@ def test_input_of_the_console_has_no_end(bench: type[Bench], tmp_path: Path) -> 
     b = bench([Expect(CONSOLE, b"poweroff\n"), OFF])
     with open(tmp_path / "in", "rb") as stdin:
         assert b.run(make_plan(), console_in=stdin.fileno()).code == 0
+
+
+def test_input_of_the_console_waits_for_its_reader(bench: type[Bench], tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"typed\n")
+    init, command = (Say(CONTROL, line) for line in (b"init 1.25\n", b"command\n"))
+    with open(tmp_path / "in", "rb") as stdin:
+        b = bench([init, command, Expect(CONSOLE, b"typed\n"), OFF])
+        assert b.run(make_plan(reports=True), console_in=stdin.fileno()).reason == "poweroff"
+    with open(tmp_path / "in", "rb") as stdin:
+        b = bench([init, Expect(CONSOLE, b"typed\n"), OFF])
+        assert b.run(make_plan(reports=True, total_ns=100 * MS), console_in=stdin.fileno()).reason == "timeout"
+    assert b.engine.machines[0].input == b""
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 64, 0])
@@ -310,6 +323,25 @@ def test_a_folder_that_takes_no_results_is_a_warning(bench: type[Bench], tmp_pat
     b = bench([OFF])
     assert b.run(make_plan(), policy=Policy(results=tmp_path)).code == 0
     assert len(b.seen.warnings) == 1 and "no results" in b.seen.warnings[0]
+
+
+def test_a_log_that_is_a_pipe_without_a_reader_is_refused(bench: type[Bench], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(HostError, match="cannot be written"):
+        bench([OFF]).run(make_plan(logs=(("console.main", str(tmp_path / "pipe")),)))
+
+
+def test_many_lifecycles_in_one_process_keep_nothing() -> None:
+    def lifecycles(count: int) -> int:
+        for _ in range(count):
+            b = Bench([Say(CONSOLE, b"hello"), OFF])
+            b.run(make_plan())
+            b.close()
+        gc.collect()
+        return len(gc.get_objects()) + gc.get_freeze_count()
+
+    before = lifecycles(10)
+    assert lifecycles(100) - before < 100
 
 
 def test_a_log_of_the_manifest(bench: type[Bench], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from itertools import pairwise
@@ -14,7 +15,7 @@ from run_plans import make_plan
 
 from vmrun.errors import HostError
 from vmrun.run import choose
-from vmrun.run.console import Tail
+from vmrun.run.console import BACKLOG, PIECE, Feed, Tail
 from vmrun.run.loop import READ, WRITE, Loop
 from vmrun.run.outcome import Event, Heard, guest_code, judge
 from vmrun.run.phases import PhaseClock, process_start_ns
@@ -308,3 +309,75 @@ def test_pipes_are_closed_on_the_way_out() -> None:
         assert os.read(wiring.wires["agent", "vmrun.stdin"][0], 1) == b""
         wiring.hang_up(("agent", "vmrun.stdin"))
     assert open_files() == before
+
+
+# ---- input -----------------------------------------------------------------------------------------------------------
+
+
+class Input:
+    """A Feed between two pipes."""
+
+    def __init__(self, *, held: bool) -> None:
+        self.loop = Loop()
+        self.read, self.write = os.pipe()
+        self.guest, pipe = os.pipe()
+        self.ends = 0
+        self.feed = Feed(self.loop, self.read, pipe, ended=self._end, held=held)
+        self._fds = [self.read, self.guest, pipe]
+
+    def _end(self) -> None:
+        self.ends += 1
+
+    def turn(self, times: int = 4) -> None:
+        for _ in range(times):
+            self.loop.turn(0)
+
+    def came(self) -> bytes:
+        os.set_blocking(self.guest, False)
+        try:
+            return os.read(self.guest, 1 << 16)
+        except BlockingIOError:
+            return b""
+
+    def close(self) -> None:
+        for fd in self._fds:
+            os.close(fd)
+        self.loop.close()
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_held_input_comes_with_its_release_and_its_end_after_it(ended: bool) -> None:
+    feed = Input(held=True)
+    os.write(feed.write, b"early ")
+    if ended:
+        os.close(feed.write)
+    feed.turn()
+    assert (feed.came(), feed.ends) == (b"", 0)
+    feed.feed.release()
+    if not ended:
+        os.write(feed.write, b"late")
+        os.close(feed.write)
+    feed.turn()
+    assert (feed.came(), feed.ends) == (b"early " if ended else b"early late", 1)
+    feed.close()
+
+
+def test_held_input_has_a_bound_and_loses_nothing() -> None:
+    feed = Input(held=True)
+    data = os.urandom(2 * BACKLOG)
+    os.set_blocking(feed.write, False)
+    sent, got = 0, b""
+    for _ in range(len(data) // PIECE):
+        with contextlib.suppress(BlockingIOError):
+            sent += os.write(feed.write, data[sent : sent + PIECE])
+        feed.turn(1)
+    assert sent < len(data)
+    feed.feed.release()
+    while len(got) < len(data):
+        with contextlib.suppress(BlockingIOError):
+            sent += os.write(feed.write, data[sent : sent + PIECE])
+        feed.turn(1)
+        got += feed.came()
+    assert got == data
+    os.close(feed.write)
+    feed.close()
