@@ -69,13 +69,16 @@ Step = Say | Expect | Hang | Leave | Break
 class FakeMachine:
     """A machine without a guest. ``journal`` notes what was asked of it, in order."""
 
-    def __init__(self, plan: MachinePlan, wires: Wires, script: Sequence[Step], report: str = "") -> None:
+    def __init__(
+        self, plan: MachinePlan, wires: Wires, script: Sequence[Step], report: str = "", released: bool = False
+    ) -> None:
         self.plan = plan
         self.journal: list[str] = []
         self.input = b""
         self._wires = wires
         self._script = tuple(script)
         self._report = report
+        self._released = released
         self._stopped = threading.Event()
         self._stop_read, self._stop_write = os.pipe()
         self._leaves: dict[int, FakeExit] = {}
@@ -174,6 +177,10 @@ class FakeMachine:
         """Return what the engine was given to tell."""
         return self._report
 
+    def devices_released(self) -> bool:
+        """Return what the engine was given to tell."""
+        return self._released
+
     def guest_errors(self) -> Sequence[tuple[str, str, int]]:
         """Return one made-up mistake of the guest."""
         return [("fake", "scripted", 1)]
@@ -181,18 +188,22 @@ class FakeMachine:
 
 @dataclass
 class FakeEngine:
-    """Plays ``scripts``, one for each boot; ``machines`` are the ones built so far, ``report`` what each tells."""
+    """Plays ``scripts``, one for each boot.
+
+    ``machines`` are the ones built so far, ``report`` and ``released`` what each tells.
+    """
 
     scripts: Sequence[Sequence[Step]]
     name: str = "fake"
     machines: list[FakeMachine] = field(default_factory=list)
     on_build: Callable[[], None] = lambda: None
     report: str = ""
+    released: bool = False
 
     def build(self, plan: MachinePlan, wires: Wires) -> FakeMachine:
         """Return the machine of the next script. Raise HostError where none is left."""
         self.on_build()
         if len(self.machines) == len(self.scripts):
             raise HostError("the fake engine has no script for another boot")
-        self.machines.append(FakeMachine(plan, wires, self.scripts[len(self.machines)], self.report))
+        self.machines.append(FakeMachine(plan, wires, self.scripts[len(self.machines)], self.report, self.released))
         return self.machines[-1]
