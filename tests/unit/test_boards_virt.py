@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plan_kit import laid_out_and_loaded
 from test_boot_arm64 import image
 
 from vmrun.boards import registry
@@ -66,7 +67,7 @@ def planned(
     path.write_text(text)
     loaded = load_manifest(path, known=registry.known())
     files = BootFiles(BootFile(str(folder / "kernel"), (folder / "kernel").stat().st_size, "0" * 64, "a test"))
-    return registry.load("virt").plan(loaded, files, offer, ports=ports)
+    return laid_out_and_loaded(loaded, files, offer, ports)
 
 
 def refusal(folder: Path, text: str, *, offer: Offer = V3, kernel: bytes | None = None) -> PlanError:

@@ -53,7 +53,8 @@ def _plan(loaded: LoadedManifest, kernel: KernelArtifact | None, initrd: BootFil
         found = kernel.image
         file = BootFile(str(found.path), found.size, found.sha256, found.origin)
         image = unpacked(file, Store(), manifest.boot.protocol)
-    return board.plan(loaded, BootFiles(image, initrd), offer, ports=ports_of(loaded, How()))
+    layout = board.layout(manifest, offer, ports_of(loaded, How()))
+    return board.load(layout, manifest, BootFiles(image, initrd), offer)
 
 
 def _resolver(manifest: Manifest) -> Resolver:
@@ -99,7 +100,8 @@ def _told(error: ArtifactError, name: str) -> Iterator[Diagnostic]:
 
 def _drivers(manifest: Manifest, plan: MachinePlan, config: Path) -> Iterator[Diagnostic]:
     """Yield what the kernel's configuration lacks for the devices that the manifest names."""
-    from vmrun.boards.linux import DRIVERS, setting, symbols
+    from vmrun.boards.linux import setting, symbols
+    from vmrun.devices import registry as devices
 
     try:
         text = config.read_text(encoding="utf-8", errors="replace")
@@ -111,7 +113,8 @@ def _drivers(manifest: Manifest, plan: MachinePlan, config: Path) -> Iterator[Di
         if key is None:
             continue
         for kind in filter(None, (device.transport, device.kind)):
-            module = DRIVERS[kind].module if kind in DRIVERS else None
+            driver = devices.load(kind).driver
+            module = driver.module if driver is not None else None
             for symbol in symbols(kind, blobs):
                 finding = _driver(manifest, device, module, symbol, setting(text, symbol))
                 if finding is not None:

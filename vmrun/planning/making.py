@@ -13,7 +13,6 @@ from vmrun.plan.model import MachinePlan
 from vmrun.planning.cache import LookedAt
 
 if TYPE_CHECKING:
-    from vmrun.boards.board import Board
     from vmrun.boot.packed import Packed
     from vmrun.boot.source import Source
     from vmrun.images.sources import Progress
@@ -74,11 +73,12 @@ def plan_loaded(loaded: LoadedManifest, how: How) -> tuple[MachinePlan, LookedAt
     files = BootFiles(reports=initrd is not None and initrd.busybox)
     looked_at = LookedAt((), (), {}, {})
     try:
+        layout = board.layout(manifest, offer, ports)
         if how.artifacts:
             how.phase("fetch")
-            files, looked_at = _resolve(loaded, board, ports, how)
+            files, looked_at = _resolve(loaded, board.arch, layout.modules, ports, how)
         how.phase("plan")
-        plan = board.plan(loaded, files, offer, command=how.command, ports=ports)
+        plan = board.load(layout, manifest, files, offer, how.command)
         if not how.anywhere:
             _bound_ram(plan)
     except PlanError as error:
@@ -144,7 +144,9 @@ def ports_of(loaded: LoadedManifest, how: How) -> tuple[str, ...]:
     return UP_PORTS if how.command is None else RUN_PORTS
 
 
-def _resolve(loaded: LoadedManifest, board: Board, ports: tuple[str, ...], how: How) -> tuple[BootFiles, LookedAt]:
+def _resolve(
+    loaded: LoadedManifest, arch: str, modules: tuple[str, ...], ports: tuple[str, ...], how: How
+) -> tuple[BootFiles, LookedAt]:
     """Return the files that the manifest names, kernels unpacked, and everything that was looked at for them."""
     from vmrun.images.store import Store
     from vmrun.planning.artifacts import lock_path, resolve_artifacts
@@ -152,10 +154,10 @@ def _resolve(loaded: LoadedManifest, board: Board, ports: tuple[str, ...], how: 
     store = Store()
     found = resolve_artifacts(
         loaded,
-        board.arch,
+        arch,
         command=how.command,
         ports=ports,
-        drivers=board.drivers(loaded.manifest),
+        drivers=modules,
         store=store,
         offline=how.offline,
         locked=how.locked,

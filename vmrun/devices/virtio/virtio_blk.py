@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vmrun.devices.model import DeviceType, Needs, Wires, irq_of
+from vmrun.devices.model import DeviceType, Driver, Needs, Wires, irq_of
 from vmrun.devices.virtio.virtio_mmio import REGISTERS, aml, fdt
 from vmrun.errors import HostError
 from vmrun.plan.model import DevicePlan
@@ -149,6 +149,8 @@ def _nameless(folder: str) -> int:
 DEVICE = DeviceType(
     kind="virtio-blk",
     doc="raw disk: read-only, written, or under an overlay",
+    owner="table",
+    driver=Driver("virtio_blk", ("CONFIG_VIRTIO_BLK",)),  # Linux 6.12, drivers/block/Kconfig
     needs=Needs(size=0x200, transport="virtio-mmio"),
     registers=REGISTERS,
     fdt=fdt,
