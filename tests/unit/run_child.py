@@ -14,8 +14,8 @@ from pathlib import Path
 
 from run_plans import CONSOLE, Recorder, make_plan
 
+from vmrun.engine.fake import Expect, FakeEngine, FakeExit, FakeMachine, Hang, Leave, Say
 from vmrun.run.attach import Attachment, Policy
-from vmrun.run.fake import Expect, FakeEngine, FakeExit, FakeMachine, Hang, Leave, Say
 from vmrun.run.lifecycle import run_plan
 
 SCRIPTS = {

@@ -16,8 +16,9 @@ from plan_kit import BASE, image, write
 from vmrun.errors import ManifestError, PlanError, VmrunError
 from vmrun.plan import codec
 from vmrun.plan.model import MachinePlan
-from vmrun.run import fresh, plancache
-from vmrun.run.planning import plan_manifest
+from vmrun.planning import cache as plancache
+from vmrun.planning import making as fresh
+from vmrun.planning.planner import plan_manifest
 
 TEXT = (
     BASE.replace("[machine]", 'extends = ["base.toml"]\n[vars]\nword = "${env:VMRUN_TEST_WORD:-none}"\n[machine]')
@@ -183,7 +184,7 @@ def test_a_hit_and_a_saved_plan_load_no_schema(machine: Path, tmp_path: Path) ->
     saved.write_text(codec.to_json(plan_manifest(machine, cached=False)))
     time.sleep(0.1)  # what the cache asks of files before it trusts them
     script = (
-        "import sys; from vmrun.run.planning import plan_manifest; plan_manifest(sys.argv[1]);"
+        "import sys; from vmrun.planning.planner import plan_manifest; plan_manifest(sys.argv[1]);"
         "print(sorted(m for m in sys.modules if m.split('.')[0] in ('pydantic', 'rich', 'tomli', 'tree_sitter')"
         " or m.startswith(('vmrun.schema', 'vmrun.devices'))))"
     )

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from run_plans import CONSOLE, CONTROL, STDERR, STDIN, STDOUT, Capture, Recorder, make_plan
 
+from vmrun.engine.fake import Break, Expect, FakeEngine, FakeExit, Hang, Leave, Say, Step
 from vmrun.errors import HostError
 from vmrun.plan.model import MachinePlan
 from vmrun.run import takedown
 from vmrun.run.attach import Attachment, Policy
-from vmrun.run.fake import Break, Expect, FakeEngine, FakeExit, Hang, Leave, Say, Step
 from vmrun.run.lifecycle import run_plan
 from vmrun.run.outcome import Outcome
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from run_plans import make_plan
 
 from vmrun.errors import HostError
-from vmrun.run import choose
+from vmrun.planning import engines as choose
 from vmrun.run.console import Tail
 from vmrun.run.loop import READ, WRITE, Loop
 from vmrun.run.outcome import Event, Heard, guest_code, judge

@@ -55,7 +55,7 @@ def launch(args: Namespace, attachment: Attachment, view: View, *, command: tupl
         if args.save_plan:
             _save(plan, args.save_plan)
         view.machine(plan)
-        from vmrun.run.choose import load
+        from vmrun.planning.engines import load
 
         root = None if args.no_results else Path.cwd()
         policy = Policy(reboots=command is None and not getattr(args, "no_reboot", False), results=root)
@@ -72,7 +72,7 @@ def attachment_of(plan: MachinePlan, attachment: Attachment) -> Attachment:
 
 
 def _plan(args: Namespace, view: View, clock: PhaseClock, command: tuple[str, ...] | None) -> MachinePlan:
-    from vmrun.run.planning import plan_manifest
+    from vmrun.planning.planner import plan_manifest
 
     def phase(name: str) -> None:
         clock.begin(name)

@@ -35,7 +35,7 @@ class VcpuExit:
 
 
 class LiveMachine(ABC):
-    """A live machine. See ``vmrun.run.engine.Machine`` for what it promises; an engine adds its vCPUs."""
+    """A live machine. See ``vmrun.engine.seam.Machine`` for what it promises; an engine adds its vCPUs."""
 
     def __init__(self, plan: MachinePlan) -> None:
         self._plan = plan

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 
+from vmrun.engine.seam import Engine, Machine
 from vmrun.plan.model import MachinePlan
 from vmrun.run.console import Feed, Source, Tap
-from vmrun.run.engine import Engine, Machine
 from vmrun.run.host import HostSide
 from vmrun.run.loop import Loop
 from vmrun.run.outcome import ENGINE_ERROR, FAULT, PANIC, TIMEOUT, Event, Heard

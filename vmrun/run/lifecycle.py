@@ -12,11 +12,11 @@ import signal
 import time
 from pathlib import Path
 
+from vmrun.engine.seam import Engine
 from vmrun.errors import VmrunError
 from vmrun.plan.model import MachinePlan
 from vmrun.run.attach import Attachment, Observer, Policy
 from vmrun.run.boot import Boot
-from vmrun.run.engine import Engine
 from vmrun.run.host import HostSide
 from vmrun.run.loop import Loop
 from vmrun.run.outcome import CODE_VMRUN, ENGINE_ERROR, FAULT, REBOOT, SIGNAL, STOPPED, TIMEOUT, Event, Outcome, judge

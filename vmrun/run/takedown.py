@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from vmrun.engine.seam import Machine
 from vmrun.frozen import frozen
-from vmrun.run.engine import Machine
 from vmrun.run.outcome import EXIT, FAULT, POWEROFF, REBOOT, Event, GuestFault, HostFault
 from vmrun.run.vcpus import VcpuThreads
 

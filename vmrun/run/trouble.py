@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Callable, Iterable
 
-from vmrun.run.engine import Machine
+from vmrun.engine.seam import Machine
 from vmrun.run.loop import READ, Loop
 from vmrun.run.outcome import HostFault
 
