@@ -108,6 +108,8 @@ int vmr_on_drain(vmr_machine *machine, bool (*idle)(void *device), void *device)
 /* Wake a drain that waits: a worker thread calls it when it has become idle (the I/O thread does so by itself). */
 void vmr_io_progress(vmr_machine *machine);
 
+/* Where the back end for output (outlet.h) keeps its list: the first of it, or NULL. */
+struct vmr_outlet **vmr_outlets(vmr_machine *machine);
 /* CLOCK_MONOTONIC in ns. */
 uint64_t vmr_now_ns(void);
 

@@ -143,6 +143,8 @@ int vmr_thread_start(vmr_machine *machine, pthread_t *thread, const char *name, 
   return 0;
 }
 
+struct vmr_outlet **vmr_outlets(vmr_machine *machine) { return &machine->outlets; }
+
 uint64_t vmr_now_ns(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);

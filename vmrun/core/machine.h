@@ -80,6 +80,7 @@ struct vmr_machine {
 
   vmr_io io;
   vmr_hooks on_halt, on_free, on_drain;
+  struct vmr_outlet *outlets;
 
   pthread_mutex_t lock; /* errors, guest errors, stop */
   uint64_t failures;
