@@ -76,6 +76,7 @@ class FakeMachine:
         wires: Wires,
         script: Sequence[Step],
         report: str = "",
+        released: bool = False,
         host_errors: Sequence[tuple[str, str, str, int, int]] = (),
         *,
         busy: bool = False,
@@ -86,6 +87,7 @@ class FakeMachine:
         self._wires = wires
         self._script = tuple(script)
         self._report = report
+        self._released = released
         self._host_errors = host_errors
         self._busy = busy
         self._trouble = os.eventfd(len(host_errors), os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -208,6 +210,10 @@ class FakeMachine:
         """Return what the engine was given to tell."""
         return self._report
 
+    def devices_released(self) -> bool:
+        """Return what the engine was given to tell."""
+        return self._released
+
     def guest_errors(self) -> Sequence[tuple[str, str, int]]:
         """Return one made-up mistake of the guest."""
         return [("fake", "scripted", 1)]
@@ -217,7 +223,7 @@ class FakeMachine:
 class FakeEngine:
     """Plays ``scripts``, one for each boot; ``machines`` are the ones built so far.
 
-    ``report`` and ``host_errors`` are what each tells; a ``busy`` one never has done what the guest asked of it.
+    ``report``, ``released`` and ``host_errors`` are what each tells; a ``busy`` one is never done.
     """
 
     scripts: Sequence[Sequence[Step]]
@@ -225,6 +231,7 @@ class FakeEngine:
     machines: list[FakeMachine] = field(default_factory=list)
     on_build: Callable[[], None] = lambda: None
     report: str = ""
+    released: bool = False
     host_errors: Sequence[tuple[str, str, str, int, int]] = ()
     busy: bool = False
 
@@ -234,5 +241,6 @@ class FakeEngine:
         if len(self.machines) == len(self.scripts):
             raise HostError("the fake engine has no script for another boot")
         script = self.scripts[len(self.machines)]
-        self.machines.append(FakeMachine(plan, wires, script, self.report, self.host_errors, busy=self.busy))
+        told = (self.report, self.released, self.host_errors)
+        self.machines.append(FakeMachine(plan, wires, script, *told, busy=self.busy))
         return self.machines[-1]

@@ -22,7 +22,7 @@ AGENT_PORTS = ("vmrun.control", "vmrun.stdin", "vmrun.stdout", "vmrun.stderr")
 
 class VcpuExit(Protocol):
     """Why a vCPU came back for good. ``reason`` is ``poweroff``, ``reboot``, ``exit`` (``value`` is the guest's),
-    ``stopped`` or ``fault`` (``detail`` is one line)."""
+    ``stopped``, ``fault`` or ``triple-fault`` (``detail`` is one line)."""
 
     @property
     def reason(self) -> str:
@@ -92,6 +92,9 @@ class Machine(Protocol):
 
     def report(self) -> str:
         """Return what a person needs after a fault, lines of text, or ""; only once all vCPUs have returned."""
+
+    def devices_released(self) -> bool:
+        """Return whether no driver uses a device any more, as after a shutdown in order; as :meth:`report`."""
 
     def counters(self) -> Mapping[str, int]:
         """Return the engine's counters, by name, summed over the vCPUs."""

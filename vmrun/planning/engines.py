@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable
 from importlib import import_module
 
 from vmrun.engine.seam import Engine
 from vmrun.errors import HostError
+from vmrun.frozen import frozen
 from vmrun.plan.model import MachinePlan
 
 _ENGINES = {"soft": "vmrun.rv64.engine", "kvm": "vmrun.kvm.engine"}
@@ -27,8 +28,17 @@ def _article(word: str) -> str:
     return "an" if word[:1] in "aeiou8x" else "a"
 
 
-def choose(accel: str, guest_arch: str, host_arch: str) -> tuple[str, str]:
-    """Return the engine for ``accel`` (auto, kvm, soft or qemu) and the reason in one line.
+@frozen
+class Choice:
+    """An engine and the reason in one line; ``lasting`` is False where another look at this host may choose another."""
+
+    engine: str
+    why: str
+    lasting: bool = True
+
+
+def choose(accel: str, guest_arch: str, host_arch: str, warn: Callable[[str], None] = lambda text: None) -> Choice:
+    """Return the engine for ``accel``: auto, kvm, soft or qemu. ``warn`` is told in one line where it will be slow.
 
     Raise HostError E301 where this release has no such engine, E302 where it cannot run a guest of ``guest_arch``.
     """
@@ -37,27 +47,35 @@ def choose(accel: str, guest_arch: str, host_arch: str) -> tuple[str, str]:
     if accel not in ("auto", *_ENGINES):
         names = ", ".join(("auto", *_ENGINES))
         raise HostError(f"accel = {accel!r} is no engine", code="E301", remedy=f"engines are {names}")
-    if accel == "kvm" or (accel == "auto" and guest_arch == host_arch and guest_arch != "riscv64"):
-        return _kvm(guest_arch, host_arch)
-    if accel == "auto" and guest_arch == host_arch:
-        with suppress(HostError):  # the software core runs these guests as well
-            return _kvm(guest_arch, host_arch)
+    if accel == "kvm" or (accel == "auto" and guest_arch == host_arch):
+        return _kvm(guest_arch, host_arch, insists=accel == "kvm", warn=warn)
     if guest_arch != "riscv64":
         text = f"the soft engine runs riscv64 guests, not {guest_arch}"
         raise HostError(text, code="E302", remedy='write board = "riscv_virt"')
-    return "soft", reason("soft", guest_arch, host_arch)
+    return Choice("soft", reason("soft", guest_arch, host_arch))
 
 
-def _kvm(guest_arch: str, host_arch: str) -> tuple[str, str]:
-    """Return the KVM engine where it can boot a Linux guest here. Raise HostError E302, or what the probe found."""
+def _kvm(guest_arch: str, host_arch: str, *, insists: bool, warn: Callable[[str], None]) -> Choice:
+    """Return the KVM engine where it can boot a Linux guest here; the soft engine where that runs such guests as well,
+    unless the user ``insists``. Raise HostError E302, or what the probe found.
+    """
     if guest_arch != host_arch:
         remedy = 'write accel = "auto", or use a host of the guest\'s architecture'
         raise HostError(f"KVM runs {host_arch} guests on this host, not {guest_arch}", code="E302", remedy=remedy)
-    from vmrun.kvm.outcome import require_linux
+    from vmrun.kvm.outcome import admit_linux
     from vmrun.kvm.probe import look
 
-    require_linux(look())
-    return "kvm", reason("kvm", guest_arch, host_arch)
+    standing = look()
+    try:
+        doubt = admit_linux(standing, insists=insists)
+    except HostError:
+        if insists or guest_arch != "riscv64":
+            raise
+        lasting = standing.guest is None or standing.guest.lasting
+        return Choice("soft", reason("soft", guest_arch, host_arch), lasting)
+    if doubt:
+        warn(doubt)
+    return Choice("kvm", reason("kvm", guest_arch, host_arch))
 
 
 def load(plan: MachinePlan) -> Engine:

@@ -47,7 +47,7 @@ def _plan(loaded: LoadedManifest, kernel: KernelArtifact | None, initrd: BootFil
 
     manifest = loaded.manifest
     board = registry.load(manifest.machine.board)
-    offer = offer_for(manifest.machine.accel, board.arch, anywhere=True)
+    offer, _ = offer_for(manifest.machine.accel, board.arch, anywhere=True)
     image = None
     if kernel is not None:
         found = kernel.image

@@ -45,6 +45,7 @@ class How:
     progress: Progress | None = None
     phase: Callable[[str], None] = lambda name: None
     anywhere: bool = False
+    warn: Callable[[str], None] = lambda text: None
 
 
 def plan_fresh(path: str, how: How) -> tuple[MachinePlan, LookedAt]:
@@ -67,11 +68,11 @@ def plan_loaded(loaded: LoadedManifest, how: How) -> tuple[MachinePlan, LookedAt
 
     manifest = loaded.manifest
     board = registry.load(manifest.machine.board)
-    offer = offer_for(how.accel or manifest.machine.accel, board.arch, anywhere=how.anywhere)
+    offer, lasting = offer_for(how.accel or manifest.machine.accel, board.arch, anywhere=how.anywhere, warn=how.warn)
     ports = ports_of(loaded, how)
     initrd = manifest.boot.initrd
     files = BootFiles(reports=initrd is not None and initrd.busybox)
-    looked_at: LookedAt = ((), (), {})
+    looked_at = LookedAt((), (), {}, {})
     try:
         if how.artifacts:
             how.phase("fetch")
@@ -85,7 +86,7 @@ def plan_loaded(loaded: LoadedManifest, how: How) -> tuple[MachinePlan, LookedAt
     except ArtifactError as error:
         error.span = loaded.span_of(error.key) if error.key else None
         raise
-    return plan, looked_at
+    return plan, evolve(looked_at, lasting=lasting)
 
 
 def _bound_ram(plan: MachinePlan) -> None:
@@ -101,11 +102,13 @@ def _bound_ram(plan: MachinePlan) -> None:
         )
 
 
-def offer_for(accel: str, arch: str, *, anywhere: bool = False) -> Offer:
-    """Return what the engine that ``accel`` stands for offers a guest of ``arch``. Raise HostError as `choose`.
+def offer_for(
+    accel: str, arch: str, *, anywhere: bool = False, warn: Callable[[str], None] = lambda text: None
+) -> tuple[Offer, bool]:
+    """Return what the engine that ``accel`` stands for offers a guest of ``arch``, and whether the choice will last.
 
-    With ``anywhere`` this host is not asked: what KVM gives is left open, as far as it depends on the host that will
-    run the plan.
+    ``warn`` is told, and HostError raised, as by `choose`. With ``anywhere`` this host is not asked: what KVM gives is
+    left open, as far as it depends on the host that will run the plan.
     """
     import platform
 
@@ -114,10 +117,10 @@ def offer_for(accel: str, arch: str, *, anywhere: bool = False) -> Offer:
     if anywhere and (accel == "kvm" or (accel == "auto" and arch != "riscv64")):
         from vmrun.kvm.offer import nominal
 
-        return nominal(arch, reason("kvm", arch, arch))
-    engine, why = choose(accel, arch, platform.machine())
-    offer: Offer = import_module(_OFFERS[engine]).offer(why)
-    return offer
+        return nominal(arch, reason("kvm", arch, arch)), True
+    choice = choose(accel, arch, platform.machine(), warn)
+    offer: Offer = import_module(_OFFERS[choice.engine]).offer(choice.why)
+    return offer, choice.lasting
 
 
 def ports_of(loaded: LoadedManifest, how: How) -> tuple[str, ...]:
@@ -167,7 +170,7 @@ def _resolve(loaded: LoadedManifest, board: Board, ports: tuple[str, ...], how: 
     resolved = sorted(str(record) for record in (store.root / "index" / "debian").glob("**/*.json"))
     contents = [*map(str, loaded.sources), str(lock_path(loaded)), *boot, *resolved]
     disks = tuple(image.path for _, image in files.disks)
-    return files, (tuple(dict.fromkeys(contents)), disks, loaded.env_read)
+    return files, LookedAt(tuple(dict.fromkeys(contents)), disks, loaded.env_read, store.written)
 
 
 def _check_disks(loaded: LoadedManifest) -> None:

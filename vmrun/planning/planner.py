@@ -40,6 +40,7 @@ def plan_manifest(
     phase: Callable[[str], None] = lambda name: None,
     cached: bool = True,
     anywhere: bool = False,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> MachinePlan:
     """Return the plan of the manifest, or the saved plan, in the file ``path``.
 
@@ -47,6 +48,7 @@ def plan_manifest(
     kernel and initrd: nothing is looked for, and the plan cannot run. ``command`` runs in the guest with vmrun's own
     standard files in place of the manifest's command. ``phase`` is told what begins: ``check``, ``fetch``, ``plan``.
     ``cached`` False makes the plan anew. ``anywhere`` plans for any host that has the engine, without asking this one.
+    ``warn`` is told in one line where the engine that a plan is made for will be slow.
     Raise ManifestError, ArtifactError, HostError or PlanError.
     """
     name = os.fspath(path)
@@ -64,7 +66,9 @@ def plan_manifest(
     from vmrun.planning.making import How, plan_fresh
 
     began_ns = time.time_ns()
-    how = How(tuple(sets), profile, accel, artifacts, offline, locked, refresh, command, progress, phase, anywhere)
+    how = How(
+        tuple(sets), profile, accel, artifacts, offline, locked, refresh, command, progress, phase, anywhere, warn
+    )
     plan, looked_at = plan_fresh(name, how)
     if key is not None:
         plancache.keep(key, plan, looked_at, began_ns)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from vmrun.engine.seam import Machine
 from vmrun.frozen import frozen
-from vmrun.run.outcome import EXIT, FAULT, POWEROFF, REBOOT, Event, GuestFault, HostFault
+from vmrun.run.outcome import EXIT, FAULTS, POWEROFF, REBOOT, Event, GuestFault, HostFault
 from vmrun.run.vcpus import VcpuThreads
 
 PATIENCE_MS = 1_000
@@ -21,13 +21,14 @@ _STEP_MS = 100
 
 @frozen
 class Remains:
-    """What a machine tells once its vCPUs stand still."""
+    """What a machine tells once its vCPUs stand still; ``released``: no driver used a device when it was reset."""
 
     vcpus: tuple[Mapping[str, int], ...] = ()
     counters: Mapping[str, int] = MappingProxyType({})
     guest_errors: tuple[GuestFault, ...] = ()
     host_errors: tuple[HostFault, ...] = ()
     report: str = ""
+    released: bool = False
 
 
 class TakeDown:
@@ -74,7 +75,8 @@ class TakeDown:
                     self._machine.counters(),
                     tuple(GuestFault(*error) for error in self._machine.guest_errors()),
                     tuple(HostFault(*error) for error in self._machine.host_errors()),
-                    self._machine.report() if event is not None and event.reason == FAULT else "",
+                    self._machine.report() if event is not None and event.reason in FAULTS else "",
+                    event is not None and event.reason == REBOOT and self._machine.devices_released(),
                 )
         except Exception as error:  # handed to the main thread
             self._failure = error
