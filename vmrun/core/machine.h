@@ -33,6 +33,7 @@ typedef struct vmr_error {
 /* A callback of a device, in order of registration. */
 typedef struct vmr_hook {
   void (*call)(void *device);
+  void (*halt)(void *device, uint64_t until_ns);
   bool (*idle)(void *device);
   void *device;
 } vmr_hook;
@@ -74,10 +75,12 @@ struct vmr_machine {
   char faults[VMR_VCPUS][VMR_TEXT_BYTES]; /* written by the threads that run the vCPUs, each its own */
   _Atomic uint32_t vcpu_count;
   atomic_bool stopping;
-  bool started;
+  bool started, halted;
+  int trouble; /* eventfd */
 
   vmr_io io;
   vmr_hooks on_halt, on_free, on_drain;
+  struct vmr_outlet *outlets;
 
   pthread_mutex_t lock; /* errors, guest errors, stop */
   uint64_t failures;

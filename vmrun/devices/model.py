@@ -28,6 +28,7 @@ __all__ = [
     "Driver",
     "Fds",
     "FdtContext",
+    "HostFailure",
     "Live",
     "Needs",
     "Nodes",
@@ -138,6 +139,16 @@ class Live(Protocol):
 
     def counters(self) -> Mapping[str, int]:
         """Return what the device counted, by name."""
+
+
+@frozen
+class HostFailure:
+    """What the host refused a device: ``what`` it was doing, to which ``file``, the ``errno``, and how often so far."""
+
+    what: str
+    file: str
+    errno: int
+    count: int
 
 
 class Quiet:

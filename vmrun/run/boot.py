@@ -14,6 +14,7 @@ from vmrun.run.loop import Loop
 from vmrun.run.outcome import ENGINE_ERROR, FAULT, PANIC, TIMEOUT, Event, Heard, stopped_by
 from vmrun.run.signals import Interrupted
 from vmrun.run.takedown import Remains, TakeDown
+from vmrun.run.trouble import Trouble
 from vmrun.run.vcpus import VcpuThreads
 from vmrun.run.watch import ControlPort, KernelWatch, ReadyWatch
 from vmrun.run.wiring import Stream, Wiring, agent, consoles
@@ -45,6 +46,7 @@ class Boot:
         self._loop = loop
         self._host = host
         self._phase = phase
+        self._trouble = Trouble(loop, host.observer.warn)
         self._interrupting = interrupting
         self._machine: Machine | None = None
         self._vcpus: VcpuThreads | None = None
@@ -118,6 +120,7 @@ class Boot:
                 self._take_down(down, wiring)
             down.check()
             self.remains = down.remains
+            self._trouble.tell(self.remains.host_errors)
             return vcpus.event
 
     def _start(self, machine: Machine, vcpus: VcpuThreads, wiring: Wiring) -> None:
@@ -125,6 +128,7 @@ class Boot:
         self._connect(wiring, keys)
         self.resize()
         machine.start()
+        self._trouble.watch(machine)
         self._phase("kernel")
         self._last_words_ns = self._loop.clock()
         for name, bound_ns in (("boot", self._plan.run.boot_ns), ("idle", self._plan.run.idle_ns)):
@@ -136,6 +140,7 @@ class Boot:
             gc.enable()
 
     def _take_down(self, down: TakeDown, wiring: Wiring) -> None:
+        self._trouble.leave()
         for feed in self._feeds:
             feed.drop()
         for name in _TIMERS:
@@ -143,6 +148,7 @@ class Boot:
         down.start()
         since = self._loop.clock()
         while not down.done:
+            down.hurry = self.hurry
             self._give_up_output(since)
             self._loop.turn(QUIT_DRAIN_NS // 10)
         self._machine = None

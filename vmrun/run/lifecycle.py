@@ -131,6 +131,7 @@ class _Session:
             vcpus=self._boot.remains.vcpus,
             counters=self._boot.remains.counters,
             guest_errors=self._boot.remains.guest_errors,
+            host_errors=self._boot.remains.host_errors,
             report=self._boot.remains.report if verdict.reason in FAULTS else "",
             tail=self._host.tail.bytes(),
             folder=None if self._folder is None else str(self._folder),

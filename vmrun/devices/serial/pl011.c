@@ -103,7 +103,7 @@ static uint32_t receive(vmr_pl011 *uart) {
 static uint32_t flags(const vmr_pl011 *uart) {
   const vmr_serial *serial = &uart->serial;
   uint32_t value = uart->lines | (vmr_serial_ready(serial) ? VMR_PL011_FR_TXFE : VMR_PL011_FR_BUSY);
-  if (serial->tx_count == VMR_SERIAL_TX) value |= VMR_PL011_FR_TXFF;
+  if (vmr_outlet_waiting(serial->out) == VMR_OUTLET_BYTES) value |= VMR_PL011_FR_TXFF;
   if (!serial->rx_count) value |= VMR_PL011_FR_RXFE;
   if (serial->rx_count >= fifo_depth(uart)) value |= VMR_PL011_FR_RXFF;
   return value;
@@ -238,7 +238,7 @@ int vmr_pl011_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t gs
 void vmr_pl011_get_state(vmr_pl011 *uart, vmr_pl011_state *state) {
   const vmr_serial *serial = &uart->serial;
   pthread_mutex_lock(&uart->serial.lock);
-  *state = (vmr_pl011_state){serial->rx_count, serial->tx_count, uart->irq, !serial->in_ended,
-                             (uint32_t)(serial->out.fd < 0 ? 0 : serial->out_errno)};
+  *state = (vmr_pl011_state){serial->rx_count, vmr_outlet_waiting(serial->out), uart->irq, !serial->in_ended,
+                             (uint32_t)vmr_outlet_errno(serial->out)};
   pthread_mutex_unlock(&uart->serial.lock);
 }

@@ -200,7 +200,7 @@ int vmr_uart16550_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_
 void vmr_uart16550_get_state(vmr_uart16550 *uart, vmr_uart16550_state *state) {
   const vmr_serial *serial = &uart->serial;
   pthread_mutex_lock(&uart->serial.lock);
-  *state = (vmr_uart16550_state){serial->rx_count, serial->tx_count, uart->divisor, uart->irq, !serial->in_ended,
-                                 (uint32_t)(serial->out.fd < 0 ? 0 : serial->out_errno)};
+  *state = (vmr_uart16550_state){serial->rx_count, vmr_outlet_waiting(serial->out), uart->divisor,
+                                 uart->irq,        !serial->in_ended,               (uint32_t)vmr_outlet_errno(serial->out)};
   pthread_mutex_unlock(&uart->serial.lock);
 }

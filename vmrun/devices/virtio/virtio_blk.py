@@ -10,11 +10,11 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vmrun.devices.model import DeviceType, Driver, Needs, Wires, irq_of
+from vmrun.devices.model import DeviceType, Driver, HostFailure, Needs, Wires, irq_of
 from vmrun.devices.virtio.virtio_mmio import REGISTERS, aml, fdt
 from vmrun.errors import HostError
 from vmrun.plan.model import DevicePlan
@@ -29,21 +29,36 @@ _ERRORS = {
 }
 
 
-class Disk:
-    """A live disk."""
+_COUNTERS = ("reads", "writes", "flushes", "errors", "host_errors", "overlay_clusters")
+_DOING = ("reading", "writing", "writing zeroes to", "discarding in", "flushing", "the last flush of")
+"""By VMR_DISK_*, before the file's name."""
 
-    def __init__(self, handle: Any) -> None:
+
+class Disk:
+    """A live disk. ``files`` are what a person calls the disk's own file and its overlay's."""
+
+    def __init__(self, handle: Any, files: tuple[str, str]) -> None:
         self.handle = handle
+        self._files = files
 
     def counters(self) -> Mapping[str, int]:
-        """Return the requests done, those that failed, and how many 4 KiB clusters the overlay holds."""
+        """Return the requests done, those that failed, also by the host's fault, and the overlay's 4 KiB clusters."""
         from vmrun._core import ffi, lib
 
         state = ffi.new("vmr_virtio_blk_state *")
         lib.vmr_virtio_blk_get_state(self.handle, state)
-        return {
-            name: int(getattr(state, name)) for name in ("reads", "writes", "flushes", "errors", "overlay_clusters")
-        }
+        return {name: int(getattr(state, name)) for name in _COUNTERS}
+
+    def host_failures(self) -> Sequence[HostFailure]:
+        """Return what the host refused, each kind once."""
+        from vmrun._core import ffi, lib
+
+        found: list[HostFailure] = []
+        entry = ffi.new("vmr_disk_failure *")
+        while lib.vmr_virtio_blk_failure_at(self.handle, len(found), entry) == 0:
+            file = self._files[entry.overlay]
+            found.append(HostFailure(_DOING[entry.doing], file, int(entry.errnum), int(entry.count)))
+        return found
 
 
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Disk:
@@ -61,21 +76,23 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Disk:
     with contextlib.ExitStack() as opened:
         if path is not None:
             what = f"{device.id}: {path}"
-            fd = opened.enter_context(_image(str(path), kind == lib.VMR_DISK_RW, device.id, wires))
+            own = str(path)
+            fd = opened.enter_context(_image(own, kind == lib.VMR_DISK_RW, device.id, wires))
         else:
             what = device.id
-            fd = opened.enter_context(_scratch(device.id))
+            fd, folder = opened.enter_context(_scratch(device.id))
+            own = f"its file in {folder}"
             size = device.properties.get("size", 0)
             assert isinstance(size, int)
             os.ftruncate(fd, size)
-        overlay = opened.enter_context(_scratch(device.id)) if kind == lib.VMR_DISK_OVERLAY else -1
+        overlay, folder = opened.enter_context(_scratch(device.id)) if kind == lib.VMR_DISK_OVERLAY else (-1, "")
         text = str(serial).encode() if serial is not None else ffi.NULL
         code = lib.vmr_virtio_blk_new(
             machine.handle, device.base, device.size, irq_of(device), fd, kind, overlay, text, out
         )
     error, remedy = _ERRORS.get(-code, ("E350", None))
     machine.check(code, what, error=error, remedy=remedy)
-    return Disk(out[0])
+    return Disk(out[0], (own, f"its overlay in {folder}"))
 
 
 @contextlib.contextmanager
@@ -112,13 +129,13 @@ def _scratch_folders() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _scratch(id: str) -> Iterator[int]:
-    """Open an empty file that has no name, so that it is gone with its last descriptor."""
-    fd = -1
+def _scratch(id: str) -> Iterator[tuple[int, str]]:
+    """Open an empty file that has no name, so that it is gone with its last descriptor; yield it and its folder."""
+    fd, place = -1, ""
     problem: OSError | None = None
     for folder in _scratch_folders():
         try:
-            fd = _nameless(folder)
+            fd, place = _nameless(folder), folder
             break
         except OSError as error:
             problem = problem or error
@@ -128,7 +145,7 @@ def _scratch(id: str) -> Iterator[int]:
             f"{id}: no place for what the guest writes: {why}", code="E355", remedy="set TMPDIR to a folder with room"
         )
     try:
-        yield fd
+        yield fd, place
     finally:
         os.close(fd)
 
