@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_boot_arm64 import image
 
+from patience import patience
 from vmrun.boards import registry
 from vmrun.boards.arm_fdt import cpus_node
 from vmrun.boards.limits import LIMITS
@@ -113,7 +114,7 @@ def test_every_device_stands_where_qemu_has_it(offer: Offer, version: int, tmp_p
     blob = tmp_path / "qemu.dtb"
     machine = f"virt,gic-version={version},dumpdtb={blob}"
     command = [tool, "-M", machine, "-cpu", "max", "-smp", "2", "-m", "128", "-display", "none", "-nic", "none"]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=patience(60))
     peers = {node.name: node for _, node in decode(blob.read_bytes()).walk()}
     compared = 0
     for path, node in tree_of(planned(tmp_path, EVERYTHING, offer=offer)).walk():
