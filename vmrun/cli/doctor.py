@@ -60,7 +60,11 @@ def _json(standing: Standing, findings: tuple[Finding, ...]) -> None:
 
 
 def _as_plain(guest: MicroGuest | None) -> dict[str, object] | None:
-    return None if guest is None else {"speed": guest.speed, "tries": [as_dict(one) for one in guest.tries]}
+    return (
+        None
+        if guest is None
+        else {"speed": guest.speed, "pace": guest.pace, "tries": [as_dict(one) for one in guest.tries]}
+    )
 
 
 def _show(standing: Standing, findings: tuple[Finding, ...], stream: TextIO) -> None:
