@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vmrun.cli import doctor
 from vmrun.errors import HostError
-from vmrun.kvm import measure, report
+from vmrun.kvm import capabilities, host, measure, report
+from vmrun.kvm.arch import part
+from vmrun.kvm.capabilities import Capability
 from vmrun.kvm.outcome import FULL, HUNG, NONE, RESTRICTED, SLOW, UNTRIED, MicroGuest, Standing, Try, admit_linux
 from vmrun.kvm.symbols import of_kernel, read_map
 from vmrun.kvm.vm import Fault
@@ -491,3 +494,32 @@ def test_only_what_is_proven_lasts() -> None:
     assert not EMULATED.lasting
     assert not MicroGuest(12_000_000, FAST.tries, 2_000_000).lasting
     assert not MicroGuest(10**9, (Try("x87", None, "p", UNTRIED),)).lasting
+
+
+# ---- capabilities ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arch", "own"),
+    [
+        ("x86_64", "IRQCHIP HLT SET_TSS_ADDR SET_IDENTITY_MAP_ADDR EXT_CPUID"),
+        ("aarch64", "IRQCHIP ONE_REG DEVICE_CTRL ARM_PSCI_0_2"),
+        ("riscv64", "ONE_REG MP_STATE"),
+    ],
+)
+def test_what_no_machine_uses_is_required_of_no_host(arch: str, own: str) -> None:
+    """Neither irqfd, ioeventfd, routes nor messages: devices raise lines, and doorbells are exits."""
+    table = capabilities.COMMON + part("capabilities", arch).TABLE
+    required = {capability.name for capability in table if capability.required}
+    assert required == {f"KVM_CAP_{name}" for name in ("USER_MEMORY", "IMMEDIATE_EXIT", "MAX_VCPUS", *own.split())}
+    assert len({capability.name for capability in table}) == len(table)
+    assert not capabilities.missing({c.name: int(c.required) for c in table}, table)
+
+
+def test_the_doctor_calls_optional_what_a_host_may_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = (Capability("KVM_CAP_A", 1, True, "all"), Capability("KVM_CAP_B", 2, False, "some"))
+    monkeypatch.setattr(host, "table", lambda: table)
+    assert doctor._facts(Standing("x86_64", None, (("KVM_CAP_A", 0), ("KVM_CAP_B", 0)))) == [
+        "no KVM_CAP_A (required, for all)",
+        "no KVM_CAP_B (optional, for some)",
+    ]

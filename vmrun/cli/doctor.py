@@ -121,6 +121,6 @@ def _facts(standing: Standing) -> list[str]:
 
         for capability in table():
             if answers[capability.name] < 1:
-                need = "required" if capability.required else "wanted"
+                need = "required" if capability.required else "optional"
                 out.append(f"no {capability.name} ({need}, for {capability.purpose})")
     return out
