@@ -49,7 +49,7 @@ FIXED = (
 PIT = Fixed("pit", "i8254", Range(0x40, 4), space="pio")
 ISA = (
     Fixed("i8042", "i8042", Range(0x64, 1), space="pio"),
-    Fixed("rtc", "cmos-rtc", Range(0x70, 2), 8, "edge", "pio"),
+    Fixed(microvm_tables.RTC_ID, "cmos-rtc", Range(0x70, 2), 8, "edge", "pio"),
     Fixed(UART_ID, "uart16550", Range(0x3F8, 8), 4, "edge", "pio"),
 )
 VIRTIO = {
@@ -151,6 +151,7 @@ def _is_on_ports(kind: str) -> bool:
 
 def _wanted(manifest: Manifest, files: BootFiles, ports: tuple[str, ...]) -> Iterator[Wanted]:
     elsewhere = {device.kind for device in manifest.device.values() if _is_on_ports(device.kind)}
+    elsewhere |= {fixed.kind for fixed in (*FIXED, *ISA)}
     return wanted(manifest, files, ports, BOARD.name, elsewhere)
 
 

@@ -21,7 +21,6 @@ _OWN_TRANSPORTS = ("virtio-mmio",)
 _BOARDS_OWN = (
     "acpi-power",
     "aplic",
-    "cmos-rtc",
     "gicv2",
     "gicv2-cpu",
     "gicv3",
