@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from patience import patience
+from vmrun.images.store import Store
 
 PACKAGE = re.compile(r"linux-source-(\d+)\.(\d+)")
 BINDINGS = "Documentation/devicetree/bindings"
@@ -42,12 +43,19 @@ def schema() -> Path:
     target = cache() / package.replace("=", "_") / "schema.json"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            bindings = fetch_bindings(package, Path(folder))
-            built = Path(folder) / "schema.json"
-            run([tool("dt-mk-schema"), "-j", "-o", str(built), str(bindings)], timeout=patience(600))
-            built.replace(target)
+        with Store(cache()).locked("schema"):
+            if not target.exists():
+                build(package, target)
     return target
+
+
+def build(package: str, target: Path) -> None:
+    """Build the schema of the bindings in ``package``: minutes of work, so one process does it for all."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        bindings = fetch_bindings(package, Path(folder))
+        built = Path(folder) / "schema.json"
+        run([tool("dt-mk-schema"), "-j", "-o", str(built), str(bindings)], timeout=patience(600))
+        built.replace(target)
 
 
 def cache() -> Path:
