@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from conftest import TIMEOUT_S, vmrun_command, vmrun_env
+from patience import patience
 
 pytestmark = [pytest.mark.guest, pytest.mark.network]
 
@@ -75,11 +77,11 @@ def test_a_shell_on_the_console(sit: Callable[..., Seat], manifest: Callable[[st
     seat.type(b"echo $((6 * 7)) $(stty size)\n")
     seat.until(b"42 33 111")
     termios.tcsetwinsize(seat.terminal, (50, 132))
-    time.sleep(0.5)
+    time.sleep(patience(0.5))
     seat.type(b"stty size\n")
     seat.until(b"50 132")
     seat.type(b"sleep 100\n")
-    time.sleep(0.5)
+    time.sleep(patience(0.5))
     seat.type(b"\x03")  # the guest's, not vmrun's
     seat.until(b"# ")
     seat.type(b"\x01x")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import patience
 from vmrun.errors import ArtifactError
 from vmrun.images.initramfs import PORTS, InitramfsSpec, ModuleFile, build
 from vmrun.images.resolve import KernelArtifact, Resolver
@@ -71,7 +72,7 @@ def boot(folder: Path, parts: Parts, initramfs: bytes, *, ports: bool, stdin: by
         *("-device", "virtconsole,chardev=con"),
     ]
     listener = socket.socket(socket.AF_UNIX)
-    listener.settimeout(60)
+    listener.settimeout(patience(60))
     if ports:
         os.chdir(folder)  # a Unix socket's path is short
         listener.bind("in")
@@ -100,7 +101,7 @@ def _console(arguments: list[str], typed: bytes) -> str:
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as machine:
         assert machine.stdin is not None
         assert machine.stdout is not None
-        limit = threading.Timer(90, machine.kill)
+        limit = threading.Timer(patience(90), machine.kill)
         limit.start()
         try:
             while data := os.read(machine.stdout.fileno(), 4096):

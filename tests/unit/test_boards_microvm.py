@@ -131,6 +131,16 @@ def test_isa_devices_stand_where_a_pc_has_them(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_acpi_tells_of_a_clock_that_the_manifest_asks_for(asked: bool, tmp_path: Path) -> None:
+    plan = planned(tmp_path, BASE + ('[device.clock]\nkind = "cmos-rtc"\n' if asked else ""))
+    clock = next(device for device in plan.devices if device.kind == "cmos-rtc")
+    assert (clock.id, clock.base) == ("device.clock" if asked else "rtc", 0x70), "it is there in any case"
+    no_cmos_rtc = struct.unpack_from("<H", table(plan, "FACP"), 109)[0] >> 5 & 1  # ACPI 6.5, 5.2.9.3
+    assert no_cmos_rtc == (not asked)
+    assert (b"\x41\xd0\x0b\x00" in table(plan, "DSDT")) == asked, "PNP0B00, as EISA writes it"
+
+
 def test_a_port_is_its_number_with_the_buss_bit(tmp_path: Path) -> None:
     uart = planned(tmp_path).device("uart0")
     assert uart is not None and uart.bus_base == PIO | 0x3F8
@@ -212,7 +222,7 @@ def test_iasl_has_nothing_to_say(tmp_path: Path, text: str) -> None:
 
 
 def test_acpiexec_loads_the_namespace(tmp_path: Path) -> None:
-    plan = planned(tmp_path, EVERYTHING)
+    plan = planned(tmp_path, EVERYTHING + '[device.clock]\nkind = "cmos-rtc"\n')
     (tmp_path / "dsdt.dat").write_bytes(table(plan, "DSDT"))
     commands = "namespace;evaluate \\_SB.VR03._CRS;evaluate \\_SB.COM1._CRS;evaluate \\_SB.RTC._HID;quit"
     said = acpi_tools.run("acpiexec", "-b", commands, "dsdt.dat", cwd=tmp_path)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from x86_kit import MIB, bzimage, vmlinux
 
+from patience import patience
 from vmrun.boot import boot_params, packed
 from vmrun.boot import bzimage as formats
 from vmrun.boot.detect import detect, detect_x86
@@ -289,7 +290,9 @@ def pack(method: str) -> bytes:
     if shutil.which(method) is None:
         pytest.skip(f"needs {method} (package {method})")
     options = ["-l"] if method == "lz4" else []
-    done = subprocess.run([method, "-c", *options, "-"], input=KERNEL, capture_output=True, check=True, timeout=60)
+    done = subprocess.run(
+        [method, "-c", *options, "-"], input=KERNEL, capture_output=True, check=True, timeout=patience(60)
+    )
     return done.stdout + struct.pack("<I", len(KERNEL))
 
 

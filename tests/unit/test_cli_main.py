@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import patience
 from vmrun.cli import main as cli
 from vmrun.errors import ArtifactError, Diagnostic, HostError, ManifestError, PlanError
 
@@ -22,7 +23,7 @@ def vmrun(*args: str, shell: str = "", env: dict[str, str] | None = None) -> sub
 
     line = f"{shlex.join([sys.executable, '-m', 'vmrun', *args])} {shell}"
     given = os.environ | {"PYTHONPATH": str(ROOT)} | (env or {})
-    return subprocess.run(["sh", "-c", line], env=given, capture_output=True, text=True, timeout=60)
+    return subprocess.run(["sh", "-c", line], env=given, capture_output=True, text=True, timeout=patience(60))
 
 
 def test_help_lists_every_verb_and_costs_nothing() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from images_kit import RELEASE, control, deb, kernel_files, server, tar
 
+from patience import patience
 from vmrun.errors import ArtifactError
 from vmrun.frozen import evolve
 from vmrun.images import apt, aptsources, archive, lock
@@ -46,7 +47,7 @@ def test_read_zstd(tmp_path: Path) -> None:
     if shutil.which("zstd") is None:
         pytest.skip("needs zstd")
     packed = subprocess.run(
-        ["zstd", "-q"], input=tar({"./a": b"A" * 9}, ""), capture_output=True, check=True, timeout=20
+        ["zstd", "-q"], input=tar({"./a": b"A" * 9}, ""), capture_output=True, check=True, timeout=patience(20)
     ).stdout
     header = f"{'data.tar.zst':<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(packed):<10}`\n".encode()
     (tmp_path / "z.deb").write_bytes(b"!<arch>\n" + header + packed)
@@ -442,7 +443,9 @@ class Signer:
 
     def gpg(self, *argv: str, data: bytes = b"") -> bytes:
         always = ["gpg", "--homedir", str(self.home), "--batch", "--pinentry-mode", "loopback", "--passphrase", ""]
-        return subprocess.run([*always, *argv], input=data, capture_output=True, check=True, timeout=60).stdout
+        return subprocess.run(
+            [*always, *argv], input=data, capture_output=True, check=True, timeout=patience(60)
+        ).stdout
 
     def body(self, repository: Repository, *, suite: str = "trixie", more: str = "") -> dict[str, bytes]:
         text = "\n".join(repository.stanzas).replace("Filename: ./", "Filename: pool/")
@@ -464,7 +467,7 @@ def signer() -> Iterator[Signer]:
     with tempfile.TemporaryDirectory(dir="/tmp") as home:  # an agent's socket has a short path
         made = Signer(Path(home) / "g")
         yield made
-        subprocess.run(["gpgconf", "--homedir", str(made.home), "--kill", "all"], check=False, timeout=20)
+        subprocess.run(["gpgconf", "--homedir", str(made.home), "--kill", "all"], check=False, timeout=patience(20))
 
 
 @pytest.fixture

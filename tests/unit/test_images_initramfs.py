@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from images_kit import BUSYBOX
 from test_images_cpio import headers
 
+from patience import patience
 from vmrun.errors import ArtifactError
 from vmrun.images import initramfs
 from vmrun.images.initramfs import InitramfsSpec, ModuleFile, build, command_script
@@ -98,7 +99,7 @@ def test_every_byte_reaches_the_command(arguments: list[bytes]) -> None:
         pytest.skip("needs dash or busybox")
     script = command_script(("printf", "%s\\n", *map(os.fsdecode, arguments)))
     for shell in shells:
-        done = subprocess.run([*shell, "-c", script], capture_output=True, check=True, timeout=20)
+        done = subprocess.run([*shell, "-c", script], capture_output=True, check=True, timeout=patience(20))
         assert done.stdout == (b"".join(a + b"\n" for a in arguments) or b"\n")
 
 
@@ -106,4 +107,4 @@ def test_init_is_a_shell_script() -> None:
     if not shells:
         pytest.skip("needs dash or busybox")
     for shell in shells:
-        subprocess.run([*shell, "-n"], input=initramfs.init_script(), check=True, timeout=20)
+        subprocess.run([*shell, "-n"], input=initramfs.init_script(), check=True, timeout=patience(20))

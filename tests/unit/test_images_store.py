@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import patience
 from vmrun.errors import ArtifactError
 from vmrun.images import hostfile
 from vmrun.images.store import Store, cache_root
@@ -125,7 +126,7 @@ def test_concurrent_runs(tmp_path: Path) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(30)
+        worker.join(patience(30))
         assert worker.exitcode == 0
     store = Store(tmp_path)
     assert len(list(store.digests())) == 30

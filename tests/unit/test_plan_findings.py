@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from plan_kit import BASE, image, load, write
 
+from patience import patience
 from vmrun.cli.main import main
 from vmrun.errors import Diagnostic
 from vmrun.images.resolve import KernelArtifact
@@ -149,7 +150,7 @@ def test_plan_writes_the_blob(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["plan", manifest, "--dtb", str(blob)]) == 0
     assert decode(blob.read_bytes()).find("chosen") is not None
     if shutil.which("dtc"):
-        done = subprocess.run(["dtc", "-I", "dtb", "-O", "dts", blob], capture_output=True, timeout=30)
+        done = subprocess.run(["dtc", "-I", "dtb", "-O", "dts", blob], capture_output=True, timeout=patience(30))
         assert (done.returncode, done.stderr) == (0, b"")
 
 

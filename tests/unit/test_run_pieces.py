@@ -245,13 +245,13 @@ FAILS = (Try("x87", False, "p", "y"),)
     [
         ("auto", "x86_64", MicroGuest(10**9, WORKS), ("kvm", True, 0)),
         # Slow is warned of, and runs: nothing proves that it is not a host with more to do.
-        ("auto", "x86_64", MicroGuest(12_000_000, WORKS), ("kvm", True, 1)),
-        ("auto", "riscv64", MicroGuest(12_000_000, WORKS), ("kvm", True, 1)),
-        ("kvm", "x86_64", MicroGuest(12_000_000, WORKS), ("kvm", True, 1)),
+        ("auto", "x86_64", MicroGuest(12_000_000, WORKS, 2_000_000), ("kvm", True, 1)),
+        ("auto", "riscv64", MicroGuest(12_000_000, WORKS, 2_000_000), ("kvm", True, 1)),
+        ("kvm", "x86_64", MicroGuest(12_000_000, WORKS, 2_000_000), ("kvm", True, 1)),
         # Emulated, with all that a kernel needs: for who insists.
-        ("kvm", "x86_64", MicroGuest(700_000, WORKS), ("kvm", True, 1)),
-        ("auto", "x86_64", MicroGuest(700_000, WORKS), "E330"),
-        ("auto", "riscv64", MicroGuest(700_000, WORKS), ("soft", False, 0)),
+        ("kvm", "x86_64", MicroGuest(700_000, WORKS, 50_000_000), ("kvm", True, 1)),
+        ("auto", "x86_64", MicroGuest(700_000, WORKS, 50_000_000), "E330"),
+        ("auto", "riscv64", MicroGuest(700_000, WORKS, 50_000_000), ("soft", False, 0)),
         ("auto", "riscv64", MicroGuest(700_000, FAILS), ("soft", True, 0)),
         ("kvm", "riscv64", MicroGuest(700_000, FAILS), "E330"),
         ("auto", "riscv64", None, ("soft", True, 0)),

@@ -52,7 +52,7 @@ FIXED = (
 PIT = Fixed("pit", "i8254", 0x40, space="pio")
 ISA = (
     Fixed("i8042", "i8042", 0x64, space="pio"),
-    Fixed("rtc", "cmos-rtc", 0x70, 8, "edge", "pio"),
+    Fixed(microvm_tables.RTC_ID, "cmos-rtc", 0x70, 8, "edge", "pio"),
     Fixed(UART_ID, "uart16550", 0x3F8, 4, "edge", "pio", 8),
 )
 VIRTIO = {
@@ -87,7 +87,7 @@ class Microvm:
             *_on_ports(manifest, places),
             # Edges, unlike QEMU's: a doorbell of KVM raises one without a call, and no end of interrupt comes out.
             *places.slots(VIRTIO[tables], wanted(manifest, ports), "edge"),
-            *places.bus(BUS, on_bus(manifest, self.name, _on_ports_kinds(manifest), has_bus=tables == "acpi")),
+            *places.bus(BUS, on_bus(manifest, self.name, _elsewhere(manifest), has_bus=tables == "acpi")),
         )
         ttys = tuple(consoles(manifest, self.name))
         words = " ".join(_cmdline(manifest, ttys, placed, tables))
@@ -155,8 +155,10 @@ def _is_on_ports(kind: str) -> bool:
     return found.needs.space == "pio" and "iobase" in found.properties
 
 
-def _on_ports_kinds(manifest: Manifest) -> set[str]:
-    return {device.kind for device in manifest.device.values() if _is_on_ports(device.kind)}
+def _elsewhere(manifest: Manifest) -> set[str]:
+    """Return the kinds that have places of their own, or that the manifest gives one."""
+    chosen = {device.kind for device in manifest.device.values() if _is_on_ports(device.kind)}
+    return chosen | {fixed.kind for fixed in (*FIXED, *ISA)}
 
 
 def _cmdline(

@@ -60,7 +60,11 @@ def _json(standing: Standing, findings: tuple[Finding, ...]) -> None:
 
 
 def _as_plain(guest: MicroGuest | None) -> dict[str, object] | None:
-    return None if guest is None else {"speed": guest.speed, "tries": [as_dict(one) for one in guest.tries]}
+    return (
+        None
+        if guest is None
+        else {"speed": guest.speed, "pace": guest.pace, "tries": [as_dict(one) for one in guest.tries]}
+    )
 
 
 def _show(standing: Standing, findings: tuple[Finding, ...], stream: TextIO) -> None:
@@ -117,6 +121,6 @@ def _facts(standing: Standing) -> list[str]:
 
         for capability in table():
             if answers[capability.name] < 1:
-                need = "required" if capability.required else "wanted"
+                need = "required" if capability.required else "optional"
                 out.append(f"no {capability.name} ({need}, for {capability.purpose})")
     return out
