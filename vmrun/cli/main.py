@@ -67,10 +67,11 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         from vmrun.errors import VmrunError
 
-        if not isinstance(error, VmrunError):
+        told = _shortage(error) or error
+        if not isinstance(told, VmrunError):
             return _unexpected(error)
-        _show(error)
-        return failure_code(verb, error)
+        _show(told)
+        return failure_code(verb, told)
     finally:
         gc.enable()
 
@@ -188,6 +189,16 @@ def _show(error: VmrunError) -> None:
         sys.stderr.flush()
     except OSError:
         return
+
+
+def _shortage(error: Exception) -> VmrunError | None:
+    """Return what the host has too little of, where that is behind ``error``."""
+    try:
+        from vmrun.run.shortage import named
+
+        return named(error)
+    except (OSError, ImportError, MemoryError):  # too little even to say so
+        return None
 
 
 def _drop_output() -> None:

@@ -93,11 +93,16 @@ class _Session:
             try:
                 self._host.open_logs()
                 outcome = self._run_boots()
-            except VmrunError as error:
+            except (VmrunError, OSError, MemoryError, RuntimeError) as error:
+                from vmrun.run.shortage import named
+
                 self._clock.end()
-                outcome = Outcome(ENGINE_ERROR, CODE_VMRUN, str(error), phases=self._clock.phases())
+                told = named(error) or error
+                outcome = Outcome(ENGINE_ERROR, CODE_VMRUN, str(told), phases=self._clock.phases())
                 self._write_result(outcome, started)
-                raise
+                if told is error:
+                    raise
+                raise told from error
             self._write_result(outcome, started)
         return outcome
 
