@@ -151,15 +151,16 @@ class _Session:
         self._boot.end(event)
 
     def _write_result(self, outcome: Outcome, started: float) -> None:
-        if self._folder is None:
+        if self._folder is None or self._policy.results is None:
             return
-        from vmrun.run import results
+        from vmrun.run import history, results
 
         try:
             results.write_acpi(self._folder, self._plan)
             results.write_result(self._folder, self._plan, outcome, started)
         except OSError as error:
             self._observer.warn(f"no result.json: {error.filename or self._folder}: {error.strerror}")
+        history.forget(self._policy.results)
 
     # ---- signals ---------------------------------------------------------------------------------------------------
 
