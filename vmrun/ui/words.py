@@ -32,12 +32,17 @@ def engine_line(plan: MachinePlan) -> str:
     return clean(f"engine {plan.engine}: {plan.why}")
 
 
-def phases_line(outcome: Outcome) -> str:
-    """Return every phase with its time, phases of the same name together."""
+def phase_lengths(outcome: Outcome) -> dict[str, int]:
+    """Return the nanoseconds of every phase by its name, phases of the same name together, in order."""
     sums: dict[str, int] = {}
     for phase in outcome.phases:
         sums[phase.name] = sums.get(phase.name, 0) + phase.end_ns - phase.start_ns
-    return " · ".join(f"{name} {format_time_ns(ns)}" for name, ns in sums.items())
+    return sums
+
+
+def phases_line(outcome: Outcome) -> str:
+    """Return every phase with its time."""
+    return " · ".join(f"{name} {format_time_ns(ns)}" for name, ns in phase_lengths(outcome).items())
 
 
 def total_ns(outcome: Outcome) -> int:
