@@ -114,7 +114,7 @@ def test_what_nobody_foresaw(
 
     monkeypatch.delenv("VMRUN_DEBUG", raising=False)
     monkeypatch.setattr(cli, "_dispatch", fail)
-    monkeypatch.setattr(cli, "_drop_output", lambda: None)
+    monkeypatch.setattr(cli, "drop", lambda stream: None)
     assert cli.main(["up"]) == code
     told = capsys.readouterr().err
     assert words in told and "Traceback" not in told and told.count("\n") == bool(words)
@@ -126,7 +126,7 @@ def test_what_nobody_foresaw(
 
 @pytest.mark.parametrize("shell", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_files(shell: str) -> None:
-    assert vmrun("--help", shell=shell).returncode == 0
+    assert vmrun("--help", shell=shell).returncode == (125 if ">&-" in shell.split() else 0)
     done = vmrun("up", "no/such/manifest.toml", shell=shell)
     assert done.returncode == 125
     assert "Traceback" not in done.stderr
@@ -141,7 +141,7 @@ def test_a_closed_descriptor_never_becomes_another_file() -> None:
         ["sh", "-c", f'{sys.executable} -c "$1" <&- >&-', "sh", script],
         env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.stderr.strip() == "['/dev/null', '/dev/null']"
+    assert done.stderr.splitlines()[-1] == "['/dev/null', '/dev/null']"
 
 
 def test_a_full_disk_or_a_reader_that_left() -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vmrun.plan.model import MachinePlan, RiscvCpus
-from vmrun.ui import words
+from vmrun.printable import clean
 from vmrun.units import format_size
 
 _BLOB_STYLES = ("bright_magenta", "bright_yellow", "bright_green", "bright_blue")
@@ -28,9 +28,9 @@ def draw_machine(plan: MachinePlan) -> RenderableType:
     body.expand = True
     return Panel(
         body,
-        title=Text.assemble((f" {words.clean(plan.name)} ", "bold"), (f"{words.clean(plan.board)} ", "dim")),
+        title=Text.assemble((f" {clean(plan.name)} ", "bold"), (f"{clean(plan.board)} ", "dim")),
         title_align="left",
-        subtitle=Text.assemble((f" {plan.engine} ", "bold cyan"), (f"{words.clean(plan.why)} ", "dim")),
+        subtitle=Text.assemble((f" {clean(plan.engine)} ", "bold cyan"), (f"{clean(plan.why)} ", "dim")),
         subtitle_align="right",
         border_style="cyan",
         box=box.ROUNDED,
@@ -45,7 +45,7 @@ def _cpus(plan: MachinePlan) -> RenderableType:
         text.append(f"… {plan.cpu.count}  ", "bold green")
     cpu = plan.cpu
     about = f"{cpu.isa}  {cpu.mmu}" if isinstance(cpu, RiscvCpus) else " ".join((cpu.model, *cpu.features))
-    return text.append(words.clean(about), "dim")
+    return text.append(clean(about), "dim")
 
 
 class _Memory:
@@ -66,7 +66,7 @@ class _Memory:
             last = (blob.gpa - self._base + max(blob.reserve, 1) - 1) * width // self._size
             for cell in range(first, min(last, width - 1) + 1):
                 styles[cell] = style
-            legend.append("   ■ ", style).append(words.clean(f"{blob.name} "), "dim").append(_about(blob.size))
+            legend.append("   ■ ", style).append(clean(f"{blob.name} "), "dim").append(_about(blob.size))
         bar = Text(no_wrap=True)
         for style in styles:
             bar.append("━" if style == _FREE else "█", style)
@@ -79,8 +79,8 @@ def _devices(plan: MachinePlan) -> RenderableType:
     for device in sorted(plan.devices, key=lambda d: d.base):
         irq = "" if device.interrupt is None else f"irq {device.interrupt.number}"
         table.add_row(
-            Text(words.clean(device.id), style="bold"),
-            Text(words.clean(device.kind), style="cyan"),
+            Text(clean(device.id), style="bold"),
+            Text(clean(device.kind), style="cyan"),
             Text(f"{device.base:#x}", style="dim"),
             Text(irq, style="dim"),
         )
