@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from vmrun.schema.models import Manifest
 
 UART_ID = "uart0"
+_LONGEST_NS = (1 << 64) - 1
+"""The longest time of a saved plan, some 584 years; a year of the slowest engine would be more."""
 
 
 @frozen
@@ -84,7 +86,7 @@ def run_plan(
     scale = getattr(timeouts.scale, offer.engine, 1)
 
     def scaled(value: int | None) -> int | None:
-        return None if value is None else round(value * scale)
+        return None if value is None else min(max(1, round(value * scale)), _LONGEST_NS)
 
     return RunPlan(
         command=command if command is not None else manifest.run.command or (),

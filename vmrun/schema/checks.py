@@ -7,6 +7,7 @@ the wrong type is absent here, since pydantic names it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from vmrun.errors import Key
@@ -14,6 +15,7 @@ from vmrun.frozen import frozen
 from vmrun.schema.carried import FORMAT_BOARDS, NOT_CARRIED, TEST_ONLY
 from vmrun.schema.known import Known
 from vmrun.schema.problems import (
+    MAX_FINDINGS,
     Mark,
     Problem,
     described,
@@ -381,5 +383,5 @@ CHECKS: tuple[tuple[str, Callable[[View], Iterator[Problem]]], ...] = (
 
 
 def run_checks(view: View) -> list[Problem]:
-    """Return the findings of every rule."""
-    return [problem for _, check in CHECKS for problem in check(view)]
+    """Return the findings of every rule, of each one more than is shown at most."""
+    return [problem for _, check in CHECKS for problem in islice(check(view), MAX_FINDINGS + 1)]

@@ -17,8 +17,8 @@ MAX_SIZE = 1 << 48
 """A bound on every size, in bytes, so that no sum of a few of them leaves 64 bits: 256 TiB."""
 MAX_TIME_NS = 366 * 24 * 3600 * 1_000_000_000
 
-SIZE_PATTERN = r"^\s*\d+(\.\d+)?\s*(B|KiB|MiB|GiB|TiB)\s*$"
-TIME_PATTERN = r"^\s*\d+(\.\d+)?\s*(ns|us|ms|s|m|h)\s*$"
+SIZE_PATTERN = r"^\s*[0-9]+(\.[0-9]+)?\s*(B|KiB|MiB|GiB|TiB)\s*$"
+TIME_PATTERN = r"^\s*[0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|m|h)\s*$"
 
 
 def refuse(code: str, message: str, *, label: str) -> NoReturn:
