@@ -187,3 +187,13 @@ def test_every_format_is_bounded(tmp_path: Path, style: str) -> None:
     assert len(text) < 40 * LONGEST
     if style == "json":
         assert all(len(part) <= LONGEST + 1 for one in json.loads(text) for part in one["key"])
+
+
+def test_a_quote_without_its_other_one_is_pointed_at(tmp_path: Path) -> None:
+    text = BASE + """cmdline = ["quiet", 'foo="bar', 'x="y z"']\n"""
+    (found,) = refused(tmp_path, text)
+    assert found.code == "E052" and found.span is not None
+    assert (found.span.line, found.span.column) == (8, 21)
+    (found,) = refused(tmp_path, BASE, 'boot.cmdline=["a\\"b"]')
+    assert found.code == "E052"
+    assert load(tmp_path, BASE + """cmdline = 'foo="bar'\n""").manifest.boot.cmdline == 'foo="bar'
