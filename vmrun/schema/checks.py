@@ -25,6 +25,7 @@ from vmrun.schema.problems import (
     nearest,
     table_name,
 )
+from vmrun.schema.read import real_path
 from vmrun.units import parse_time_ns
 
 
@@ -331,10 +332,10 @@ def _files(view: View) -> Iterator[Problem]:
     users: dict[str, list[tuple[Key, bool]]] = {}
     for kind, key, table in _artifacts(view):
         if isinstance(path := table.get("path"), str):
-            users.setdefault(path, []).append(((*key, "path"), kind == "disk" and table.get("mode") == "rw"))
+            users.setdefault(real_path(path), []).append(((*key, "path"), kind == "disk" and table.get("mode") == "rw"))
     for name, table in view.named("console"):
         if isinstance(path := table.get("log"), str):
-            users.setdefault(path, []).append((("console", name, "log"), True))
+            users.setdefault(real_path(path), []).append((("console", name, "log"), True))
     for claims in users.values():
         writer = next((key for key, writes in claims if writes), None)
         for key, _ in claims:

@@ -74,7 +74,7 @@ class Reader:
 
     def _read(self, name: str, above: tuple[str, ...], asked: Origin | None) -> Node | None:
         """Return the tree of one file; ``above`` are the files that lead to it, ``asked`` is who names it."""
-        real = _real(name)
+        real = real_path(name)
         if asked and real in above:
             self._refuse("E008", f"{name} extends itself", asked, "already on the way here")
             return None
@@ -171,7 +171,8 @@ class Reader:
         if self._asked > MAX_ASKED:
             self._refuse("E009", f"manifests extend others more than {MAX_ASKED} times", names[-1].origin)
             return []
-        trees = [self._read(os.path.normpath(folder / i.value), above, i.origin) for i in names]
+        # `..` stays: behind a link it is the folder above the link's target, as the system has it for every path.
+        trees = [self._read(str(folder / i.value), above, i.origin) for i in names]
         return [tree for tree in trees if tree is not None]
 
     def _refuse(
@@ -191,7 +192,8 @@ class Reader:
         self.findings.append(Diagnostic(code, message, None, span, label, remedy, labels))
 
 
-def _real(name: str) -> str:
+def real_path(name: str) -> str:
+    """Return the absolute path of a file without links, as far as there is one."""
     try:
         return os.path.realpath(name)
     except (OSError, ValueError):  # a NUL in the name: opening it says so
