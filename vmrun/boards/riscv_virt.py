@@ -91,7 +91,7 @@ class RiscvVirt:
             *places.slots(VIRTIO, _wanted(manifest, files, ports), "level"),
         )
         ttys = tuple(consoles(manifest, self.name))
-        words = " ".join(cmdline(manifest, ttys, "sbi"))
+        words = " ".join((*fdt_boot.memory_words(manifest, ram), *cmdline(manifest, ttys, "sbi")))
         kernel = loading.kernel(files, RAM_BASE + FLAT_OFFSET, lambda source: detect(source, self.arch, RAM_BASE))
         blobs = fdt_boot.blobs(
             manifest, files, kernel, ram, LOW_END, lambda initrd: _tree(cpu, ram, placed, words, initrd)

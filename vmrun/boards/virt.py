@@ -93,7 +93,7 @@ class Virt:
             *places.slots(VIRTIO, _wanted(manifest, files, ports), "edge"),
         )
         ttys = tuple(consoles(manifest, self.name, "ttyAMA0"))
-        words = " ".join(cmdline(manifest, ttys, EARLY_CONSOLE))
+        words = " ".join((*fdt_boot.memory_words(manifest, ram), *cmdline(manifest, ttys, EARLY_CONSOLE)))
         granules = () if offer.nominal else offer.granules
         kernel = loading.kernel(files, RAM_BASE, lambda source: detect(source, self.arch, RAM_BASE, granules))
         blobs = fdt_boot.blobs(
