@@ -68,9 +68,9 @@ def blobs(
 def memory_words(manifest: Manifest, ram: RamRegion) -> Iterator[str]:
     """Yield the kernel's parameters that follow from how little RAM there is.
 
-    A kernel sets contiguous memory aside for devices that need it (kernel/dma/contiguous.c). None of these boards' does,
-    and where that is more than half of RAM, too little is left for the kernel's own tables. Smaller RAM cannot hold it
-    beside the kernel, which goes on without.
+    A kernel sets contiguous memory aside for devices that need it (kernel/dma/contiguous.c). None of these boards'
+    does, and where that is more than half of RAM, too little is left for the kernel's own tables. Smaller RAM cannot
+    hold it beside the kernel, which goes on without.
     """
     if _CMA_SIZE < ram.size < 2 * _CMA_SIZE and not says(manifest, "cma"):
         yield "cma=0"

@@ -18,6 +18,7 @@ from vmrun.boards.consoles import UART_ID, Console, cmdline, consoles, says
 from vmrun.boards.limits import LIMITS
 from vmrun.boards.places import Fixed, Places
 from vmrun.boards.slots import Wanted, given, modules, wanted
+from vmrun.boot.x86_kernel import PROTOCOLS
 from vmrun.boot.x86_memory import place_initrd
 from vmrun.devices import registry as devices
 from vmrun.frozen import evolve
@@ -94,6 +95,7 @@ class Microvm:
         )
         ttys = tuple(consoles(manifest, self.name))
         words = " ".join(_cmdline(manifest, ttys, placed, tables))
+        bounds.protocol(manifest, *PROTOCOLS)
         kernel = x86_boot.kernel(files, manifest.boot.protocol)
         size = loading.initrd_size(manifest, files)
         initrd = place_initrd(kernel, size, ram[0].size)

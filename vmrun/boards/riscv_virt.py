@@ -84,7 +84,7 @@ class RiscvVirt:
         cpu = _cpu(manifest, offer, irqchip)
         ram = RamRegion(RAM_BASE, bounds.ram_size(manifest, MAX_RAM))
         bounds.tables(manifest, ("fdt",))
-        bounds.no_protocol(manifest)
+        bounds.protocol(manifest, "flat")
         places = Places(self.limits.irqs, (ram,))
         placed = (
             *places.fixed(_fixed(irqchip, cpu.count, offer), manifest),
@@ -92,7 +92,10 @@ class RiscvVirt:
         )
         ttys = tuple(consoles(manifest, self.name))
         words = " ".join((*fdt_boot.memory_words(manifest, ram), *cmdline(manifest, ttys, "sbi")))
-        kernel = loading.kernel(files, RAM_BASE + FLAT_OFFSET, lambda source: detect(source, self.arch, RAM_BASE))
+        flat = manifest.boot.protocol == "flat"
+        kernel = loading.kernel(
+            files, RAM_BASE + FLAT_OFFSET, lambda source: detect(source, self.arch, RAM_BASE, flat=flat)
+        )
         blobs = fdt_boot.blobs(
             manifest, files, kernel, ram, LOW_END, lambda initrd: _tree(cpu, ram, placed, words, initrd)
         )

@@ -86,7 +86,7 @@ class Virt:
         cpu = arm_cpu.cpus(manifest, offer, controller)
         ram = RamRegion(RAM_BASE, bounds.ram_size(manifest, MAX_RAM))
         bounds.tables(manifest, ("fdt",))
-        bounds.no_protocol(manifest)
+        bounds.protocol(manifest)
         places = Places(self.limits.irqs, (ram,))
         placed = (
             *places.fixed((*CONTROLLERS[controller], *FIXED), manifest),

@@ -38,8 +38,10 @@ _PARTIAL_AGE_S = 7 * 24 * 3600
 class Store:
     """The cache of one user. Any number of processes may use it at once."""
 
-    def __init__(self, root: Path | None = None) -> None:
+    def __init__(self, root: Path | None = None, *, verifying: bool = False) -> None:
+        """``verifying`` compares what is found with its digest: where pins are insisted on."""
         self.root = root or cache_root()
+        self._verifying = verifying
         self._swept = False
 
     def path_of(self, sha256: str) -> Path:
@@ -49,7 +51,10 @@ class Store:
         return self.root / "sha256" / sha256[:2] / sha256[2:]
 
     def find(self, sha256: str, size: int | None = None, *, origin: str = "") -> CachedFile | None:
-        """Return the stored file, or None. Its size is compared, its content is not read: `verify` does that."""
+        """Return the stored file, or None. Its size is compared, its content only where this store is verifying.
+
+        Raise ArtifactError E212 then for a file that is not what was stored.
+        """
         path = self.path_of(sha256)
         try:
             found = path.stat().st_size
@@ -57,7 +62,22 @@ class Store:
             return None
         except OSError as error:
             raise self.unusable(error) from None
-        return CachedFile(path, sha256, found, origin) if size is None or found == size else None
+        fits = size is None or found == size
+        if self._verifying and not (fits and self._has(path, sha256)):
+            raise ArtifactError(
+                f"the cached file of {origin or 'an artefact'} is damaged: {path} is not what was stored",
+                code="E212",
+                remedy="run `vmrun fetch --verify`, which drops it, then `vmrun fetch`",
+            )
+        return CachedFile(path, sha256, found, origin) if fits else None
+
+    def _has(self, path: Path, sha256: str) -> bool:
+        from vmrun.images import digests
+
+        try:
+            return digests.of_file(path, self.root) == sha256
+        except OSError as error:
+            raise self.unusable(error) from None
 
     def verify(self, sha256: str) -> bool:
         """Return whether the stored content has its digest. Content that has not is removed."""

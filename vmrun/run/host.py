@@ -105,7 +105,8 @@ class HostSide:
                 raise HostError(text, code="E511", errno=error.errno, remedy="change `log` in the manifest") from error
 
     def _log(self, console: str, path: Path) -> None:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        # O_NONBLOCK: a log may be a pipe, and opening one waits for who reads it.
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o644)
         self._stack.callback(os.close, fd)
         sink = Sink(self._loop, fd, lambda error: self.observer.warn(f"{path} ends here: {error.strerror}"))
         self._logs.setdefault(console, []).append(sink.write)
