@@ -7,7 +7,9 @@
 
 A file gets its final name only when it is whole, verified and on the disk: it is written beside its
 place under a temporary name, locked by its writer for as long as that lives, then renamed. A temporary
-file without a living writer is what a killed run left: the next one sweeps it.
+file without a living writer is what a killed run left: the next one sweeps it. What this object has found or
+stored is in use as long as it lives (`vmrun.images.lease`), and safe from the cache's bounds (`vmrun.images.prune`),
+which are looked after whenever something new is stored.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from vmrun.errors import ArtifactError
+from vmrun.images import lease, prune
 from vmrun.images.cache import cache_root
+from vmrun.images.lease import Lease
 from vmrun.images.sources import CachedFile
 
 CHUNK = 1 << 20
@@ -43,6 +47,7 @@ class Store:
         self.root = root or cache_root()
         self._verifying = verifying
         self._swept = False
+        self._leases: dict[Path, Lease] = {}
 
     def path_of(self, sha256: str) -> Path:
         """Return where the content of that digest lies, or would lie. Raise ValueError for what is no digest."""
@@ -57,6 +62,8 @@ class Store:
         """
         path = self.path_of(sha256)
         try:
+            if not self._use(path):
+                return None
             found = path.stat().st_size
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -70,6 +77,13 @@ class Store:
                 remedy="run `vmrun fetch --verify`, which drops it, then `vmrun fetch`",
             )
         return CachedFile(path, sha256, found, origin) if fits else None
+
+    def _use(self, path: Path) -> bool:
+        """Use the stored file as long as this object lives; return whether it is there. Raise OSError."""
+        held = self._leases.get(path) or lease.take(str(path))
+        if held is not None:
+            self._leases[path] = held
+        return held is not None
 
     def _has(self, path: Path, sha256: str) -> bool:
         from vmrun.images import digests
@@ -129,7 +143,12 @@ class Store:
             target = self.path_of(found)
             target.parent.mkdir(exist_ok=True)
             self._install(handle, path, target)
-            return CachedFile(target, found, hashing.size, origin)
+            # Its writer's exclusive lock becomes the lease: there is no moment without one.
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            self._leases[target] = Lease(os.dup(handle.fileno()))
+            lease.touch(str(target))
+        prune.prune(self.root)
+        return CachedFile(target, found, hashing.size, origin)
 
     def put_bytes(self, data: bytes, *, origin: str = "") -> CachedFile:
         """Store ``data``."""
@@ -151,8 +170,11 @@ class Store:
             path.chmod(0o444)
             path.rename(target)
             _sync_folder(target.parent)
+            self._leases.pop(target, None)
+            self._use(target)
         except OSError as error:
             raise self.unusable(error) from None
+        prune.prune(self.root)
         return CachedFile(target, sha256, size, origin)
 
     def read_record(self, name: str) -> dict[str, Any] | None:

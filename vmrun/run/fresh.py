@@ -143,6 +143,7 @@ def ports_of(loaded: LoadedManifest, how: How) -> tuple[str, ...]:
 
 def _resolve(loaded: LoadedManifest, board: Board, ports: tuple[str, ...], how: How) -> tuple[BootFiles, LookedAt]:
     """Return the files that the manifest names, kernels unpacked, and everything that was looked at for them."""
+    from vmrun.images import lease
     from vmrun.images.store import Store
     from vmrun.run.artifacts import lock_path, resolve_artifacts
 
@@ -167,6 +168,7 @@ def _resolve(loaded: LoadedManifest, board: Board, ports: tuple[str, ...], how: 
     loads = [file.path for file in (found.files.kernel, files.kernel, files.initrd) if file is not None]
     resolved = sorted(str(record) for record in (store.root / "index" / "debian").glob("**/*.json"))
     contents = [*map(str, loaded.sources), str(lock_path(loaded)), *loads, *resolved]
+    lease.keep(loads)  # before the store lets go of them
     disks = tuple(image.path for _, image in files.disks)
     return files, (tuple(dict.fromkeys(contents)), disks, loaded.env_read)
 
