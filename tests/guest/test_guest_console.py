@@ -102,7 +102,7 @@ def test_u_boot_reaches_its_prompt(sit: Callable[..., Seat], kernel: Path, tmp_p
     path.write_text(
         'manifest = 1\nname = "u-boot"\n[machine]\nboard = "riscv_virt"\n[cpu]\ncount = 1\n[memory]\nsize = "256MiB"\n'
         '[boot]\nkernel = { debian = "u-boot-qemu", suite = "trixie",'
-        ' file = "usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin" }\n'
+        ' file = "usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin" }\nprotocol = "flat"\n'
         '[console.main]\ndevice = "serial"\n'
     )
     seat = sit("up", path)

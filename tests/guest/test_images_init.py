@@ -142,6 +142,13 @@ def test_status(tmp_path: Path, parts: Parts, command: tuple[str, ...], status: 
     assert "vmrun:" not in seen.console
 
 
+def test_the_kernel_opens_a_console_for_init(tmp_path: Path, parts: Parts) -> None:
+    """Its driver is a module, which init loads: the kernel's warning that it found none would be true, and no use."""
+    seen = boot(tmp_path, parts, parts.initramfs(("dmesg",), PORTS), ports=True)
+    assert b"Run /init as init process" in seen.out
+    assert b"initial console" not in seen.out
+
+
 def test_streams_are_binary_clean_and_apart(tmp_path: Path, parts: Parts) -> None:
     data = bytes(range(256)) * 1000 + os.urandom(100_000)
     seen = boot(tmp_path, parts, parts.initramfs(("sh", "-c", "echo aside >&2; cat"), PORTS), ports=True, stdin=data)

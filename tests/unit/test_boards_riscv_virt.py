@@ -280,6 +280,19 @@ def test_a_guest_that_is_no_linux_gets_its_words_alone(tmp_path: Path) -> None:
     assert tree_of(plan).find("chosen").prop("bootargs") is None  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("size", "more", "cmdline"),
+    [
+        ("128MiB", "", "console=ttyS0 earlycon=sbi"),
+        ("192MiB", "", "cma=0 console=ttyS0 earlycon=sbi"),
+        ("192MiB", 'cmdline = ["cma=8M"]\n', "console=ttyS0 cma=8M earlycon=sbi"),
+        ("256MiB", "", "console=ttyS0 earlycon=sbi"),
+    ],
+)
+def test_contiguous_memory_takes_no_more_than_half(size: str, more: str, cmdline: str, tmp_path: Path) -> None:
+    assert planned(tmp_path, BASE.replace("128MiB", size) + more).cmdline == cmdline
+
+
 def test_serial_logs_belong_to_the_boards_uart(tmp_path: Path) -> None:
     assert planned(tmp_path, EVERYTHING).run.logs == (("uart0", str(tmp_path / "serial.log")),)
 

@@ -203,7 +203,8 @@ def test_no_elf_gets_past_its_file(tmp_path: Path, changes: list[tuple[int, int]
         (bytes(0x38) + b"ARM\x64" + bytes(100), "E112", "an arm64 Image"),
         (b"hsqs" + bytes(100), "E110", "squashfs"),
         (b"\xfd7zXZ\0" + bytes(100), "E110", "xz-compressed"),
-        (b"#!/bin/sh\n", "E110", "neither"),
+        (b"#!/bin/sh\n", "E110", "script"),
+        (b"\x01\x02\x03" * 9, "E110", "neither"),
         (b"\x7fELF", "E111", "truncated"),
     ],
 )

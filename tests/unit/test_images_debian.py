@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import lzma
 import os
+import select
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +26,7 @@ from vmrun.images.debian import Debian
 from vmrun.images.lock import Lock, Pin
 from vmrun.images.mirror import Mirror
 from vmrun.images.resolve import Resolver
-from vmrun.images.sources import CachedFile, DebianSource, PathSource, UrlSource
+from vmrun.images.sources import CachedFile, DebianSource, PathSource, Silent, UrlSource
 from vmrun.images.store import Store
 
 KERNEL = f"linux-image-{RELEASE}"
@@ -322,6 +324,56 @@ def test_newer_version_only_when_asked(tmp_path: Path, repository: Repository) -
     assert debian(store, repository).file(busybox, "usr/bin/busybox").path.read_bytes() == b"a busybox"
     newer = debian(store, repository, refresh=True).file(busybox, "bin/busybox", "/usr/bin/busybox")
     assert newer.path.read_bytes() == b"a newer one"
+
+
+@needs_apt
+def test_lists_that_another_process_holds_are_waited_for(tmp_path: Path, repository: Repository) -> None:
+    store = Store(tmp_path / "cache")
+    opened = Apt(store, f"file:{repository.folder}", "trixie", "riscv64", trusted=True)
+    lists = store.folder(f"{opened._folder.relative_to(store.root)}/lists")
+    said: list[str] = []
+    # A lock of fcntl(2), as apt's, belongs to a process: this one would not meet its own.
+    holds = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holds, lists / "lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdin is not None and holder.stdout is not None
+        holder.stdout.readline()
+
+        class Told(Silent):
+            def start(self, label: str, total: int | None) -> None:
+                said.append(label)
+                if "once" in label:
+                    holder.stdin.close()  # type: ignore[union-attr]  # what ends it
+
+        opened._progress = Told()
+        assert opened.show("busybox-static").version == "1:1.37-1"
+    assert [f"once process {holder.pid}" in label for label in said] == [False, True]
+
+
+def test_a_child_ends_with_vmrun_however_it_ends() -> None:
+    program = (
+        "import subprocess, sys\nfrom vmrun.images import child\n"
+        "p = subprocess.Popen([sys.executable, '-c', 'print(flush=True); input()'], stdin=subprocess.PIPE,"
+        " preexec_fn=child.ends_with_parent())\nprint(p.pid, flush=True)\np.wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        # The end of the pipe's last writer, and the input is kept open by a third: only the signal ends the child.
+        lines = sorted(parent.stdout.readline().strip() for _ in range(2))
+        kept = os.open(f"/proc/{lines[1]}/fd/0", os.O_RDONLY | os.O_NONBLOCK)
+        writer = os.open(f"/proc/{parent.pid}/fd/{_pipe_end(parent.pid, lines[1])}", os.O_WRONLY)
+        parent.kill()
+        ended, _, _ = select.select([parent.stdout], [], [], 60)
+        os.close(writer)  # which would end the child as well
+        os.close(kept)
+        assert ended and parent.stdout.read() == "", "nobody holds the output any more"
+
+
+def _pipe_end(parent: int, child: str) -> str:
+    """Return the parent's descriptor of the pipe that is the child's standard input."""
+    wanted = Path(f"/proc/{child}/fd/0").readlink()
+    return next(fd.name for fd in Path(f"/proc/{parent}/fd").iterdir() if fd.readlink() == wanted)
 
 
 @needs_apt

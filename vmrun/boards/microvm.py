@@ -23,6 +23,7 @@ from vmrun.boards.x86 import boot as x86_boot
 from vmrun.boards.x86 import cpu as x86_cpu
 from vmrun.boards.x86 import tables as microvm_tables
 from vmrun.boot.cmdline import find
+from vmrun.boot.x86_kernel import PROTOCOLS
 from vmrun.boot.x86_memory import place_initrd
 from vmrun.devices import registry as devices
 from vmrun.frozen import evolve
@@ -81,6 +82,7 @@ class Microvm:
         ram = tuple(_ram(bounds.ram_size(manifest, MAX_RAM)))
         tables = tables_of(manifest)
         bounds.no_irqchip(manifest)
+        bounds.protocol(manifest, *PROTOCOLS)
         places = Places(self.limits.irqs, ram)
         placed = (
             # An MP table stands for a kernel that may have no other clock than the PIT.

@@ -71,7 +71,7 @@ class RiscvVirt:
         cpu = _cpu(manifest, offer, irqchip)
         ram = RamRegion(RAM_BASE, bounds.ram_size(manifest, MAX_RAM))
         bounds.tables(manifest, ("fdt",))
-        bounds.no_protocol(manifest)
+        bounds.protocol(manifest, "flat")
         places = Places(self.limits.irqs, (ram,))
         placed = (
             *places.fixed(_fixed(irqchip, cpu.count, offer), manifest),
@@ -79,7 +79,7 @@ class RiscvVirt:
             *places.bus(BUS, on_bus(manifest, self.name, {fixed.kind for fixed in FIXED})),
         )
         ttys = tuple(consoles(manifest, self.name))
-        words = cmdline(manifest, ttys, "sbi")
+        words = cmdline(manifest, ttys, "sbi", first=tuple(fdt_boot.memory_words(manifest, ram)))
         return Layout(cpu, (ram,), placed, ttys, words, "fdt")
 
     def load(
@@ -93,7 +93,10 @@ class RiscvVirt:
         """Return the machine with its files. See `Board.load`."""
         layout = evolve(layout, devices=with_images(layout.devices, files))
         (ram,) = layout.ram
-        kernel = loading.kernel(files, RAM_BASE + FLAT_OFFSET, lambda source: detect(source, self.arch, RAM_BASE))
+        flat = manifest.boot.protocol == "flat"
+        kernel = loading.kernel(
+            files, RAM_BASE + FLAT_OFFSET, lambda source: detect(source, self.arch, RAM_BASE, flat=flat)
+        )
         blobs = fdt_boot.blobs(manifest, files, kernel, ram, LOW_END, lambda initrd: _tree(layout, initrd))
         entry = EntryPlan(kernel.entry, (("a0", 0), ("a1", blobs[-1].gpa)))
         return assemble(layout, blobs, entry, manifest, files, offer, self.limits, command)

@@ -79,7 +79,7 @@ class Virt:
         cpu = arm_cpu.cpus(manifest, offer, controller)
         ram = RamRegion(RAM_BASE, bounds.ram_size(manifest, MAX_RAM))
         bounds.tables(manifest, ("fdt",))
-        bounds.no_protocol(manifest)
+        bounds.protocol(manifest)
         places = Places(self.limits.irqs, (ram,))
         placed = (
             *places.fixed((*CONTROLLERS[controller], *FIXED), manifest),
@@ -87,7 +87,7 @@ class Virt:
             *places.bus(BUS, on_bus(manifest, self.name, {fixed.kind for fixed in FIXED})),
         )
         ttys = tuple(consoles(manifest, self.name, "ttyAMA0"))
-        words = cmdline(manifest, ttys, EARLY_CONSOLE)
+        words = cmdline(manifest, ttys, EARLY_CONSOLE, first=tuple(fdt_boot.memory_words(manifest, ram)))
         return Layout(cpu, (ram,), placed, ttys, words, "fdt")
 
     def load(

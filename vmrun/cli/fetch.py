@@ -29,7 +29,7 @@ def run(args: Namespace) -> int:
 
     if not args.manifests and not args.verify:
         raise HostError("vmrun fetch: no manifest is named", code="E502", remedy="vmrun fetch --help")
-    store = Store()
+    store = Store(verifying=args.locked)
     store.sweep()
     damaged = _verify(store) if args.verify else 0
     missing = bool(args.manifests) and not _fetch(args, store)

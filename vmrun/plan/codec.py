@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from vmrun import regular
 from vmrun.errors import PlanError
 from vmrun.frozen import as_dict
 from vmrun.plan.model import (
@@ -201,8 +202,7 @@ def from_data(data: Any, *, name: str = "plan") -> MachinePlan:
 def load(path: str) -> MachinePlan:
     """Return the plan saved in the file ``path``. Raise PlanError E173 where it cannot be read, else as `from_json`."""
     try:
-        with open(path, "rb") as file:
-            text = file.read(MAX_SIZE + 1)
+        text = regular.read(path, MAX_SIZE + 1)
     except OSError as error:
         raise PlanError(f"{path}: cannot be read: {error.strerror}", code="E173", remedy="check the path") from None
     if len(text) > MAX_SIZE:

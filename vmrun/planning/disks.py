@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmrun import regular
 from vmrun.errors import ArtifactError, Diagnostic, HostError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def findings(name: str, disk: Disk) -> Iterator[Diagnostic]:
     path = Path(disk.path).absolute()
     try:
         size = hostfile.inspect(path).st_size
-        with path.open("rb") as file:
+        with regular.open_file(path) as file:
             head = file.read(32)
     except ArtifactError as error:
         yield Diagnostic(error.code, error.message, key, help=error.remedy)

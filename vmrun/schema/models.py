@@ -116,8 +116,10 @@ class Boot(Table):
     """What the machine boots."""
 
     kernel: Artifact | None = Field(None, description="The kernel, or a flat image entered in its place.")
-    protocol: Literal["auto", "bzimage", "elf", "pvh"] = Field(
-        "auto", description="How an x86 kernel is entered: a bzImage as it is, or its vmlinux in 64-bit mode or by PVH."
+    protocol: Literal["auto", "bzimage", "elf", "pvh", "flat"] = Field(
+        "auto",
+        description="How the kernel is entered, where its format does not say: on x86 a bzImage as it is, or its"
+        " vmlinux in 64-bit mode or by PVH; on riscv64 a flat image, such as U-Boot's u-boot.bin, at its first byte.",
     )
     modules: tuple[ModuleName, ...] = Field(
         (), description="Kernel modules from the kernel's package, loaded in this order with what they need."

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import tomli
 
+from vmrun import regular
 from vmrun.errors import Diagnostic, Label, Span
 from vmrun.schema.tree import (
     APPEND,
@@ -107,14 +108,13 @@ class Reader:
     def _text(self, name: str, asked: Origin | None) -> str | None:
         code = "E007" if asked else "E001"
         try:
-            with open(name, "rb") as file:
-                data = file.read(MAX_BYTES + 1)
+            data = regular.read(name, MAX_BYTES + 1)
         except FileNotFoundError:
             remedy = "a path is from the folder of the file that names it" if asked else "check the path"
             self._refuse(code, f"no manifest {name}{' to extend' if asked else ''}", asked, remedy=remedy)
             return None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+        except OSError as error:
+            reason = error.strerror or str(error)
             code = "E007" if asked else "E002"
             self._refuse(code, f"cannot read {name}: {reason.lower()}", asked, remedy="give a file that can be read")
             return None

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TextIO
 
+from vmrun import regular
 from vmrun.errors import Diagnostic, Label, Span
 from vmrun.frozen import evolve
 from vmrun.printable import clean, cut
@@ -51,8 +52,7 @@ class Texts:
         """Return line ``number`` (from 1) of ``file``, or None where it cannot be had."""
         if file not in self._lines:
             try:
-                with open(file, encoding="utf-8-sig", errors="replace", newline="") as stream:
-                    self._lines[file] = stream.read(1 << 20).split("\n")
+                self._lines[file] = regular.read(file, 1 << 20).decode("utf-8-sig", "replace").split("\n")
             except OSError:
                 self._lines[file] = []
         lines = self._lines[file]
