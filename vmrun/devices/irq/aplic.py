@@ -58,9 +58,7 @@ REGISTERS = RegisterMap(
 
 
 def _sources(device: DevicePlan) -> int:
-    sources = device.properties.get("sources", SOURCES)
-    assert isinstance(sources, int)
-    return sources
+    return device.number("sources", SOURCES)
 
 
 def line(wired: Interrupt) -> tuple[int, ...]:

@@ -44,9 +44,7 @@ INDIRECT = RegisterMap(
 
 
 def _ids(device: DevicePlan) -> int:
-    ids = device.properties.get("ids", IDS)
-    assert isinstance(ids, int)
-    return ids
+    return device.number("ids", IDS)
 
 
 def fdt(device: DevicePlan, context: FdtContext) -> Nodes:

@@ -83,8 +83,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Disk:
             fd = opened.enter_context(_image(own, kind == lib.VMR_DISK_RW, device.id, wires))
         else:
             what = device.id
-            size = device.properties.get("size", 0)
-            assert isinstance(size, int)
+            size = device.number("size", 0, bits=63)  # off_t has a sign
             fd, folder = opened.enter_context(scratch(device.id, size))
             own = f"its file in {folder}"
         overlay, folder = -1, ""

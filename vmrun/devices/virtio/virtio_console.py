@@ -19,10 +19,9 @@ def ports(device: DevicePlan) -> tuple[tuple[str, bool], ...]:
     The property ``ports`` names the ports that are no terminal; ``console`` says whether a terminal stands before them,
     which it does unless ports are named.
     """
-    named = device.properties.get("ports", ())
-    assert isinstance(named, tuple)
+    named = device.names("ports")
     terminal = device.properties.get("console", not named)
-    return ((("", True),) if terminal else ()) + tuple((str(name), False) for name in named)
+    return ((("", True),) if terminal else ()) + tuple((name, False) for name in named)
 
 
 class Console:
@@ -60,8 +59,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Console:
     """
     from vmrun._core import ffi, lib
 
-    hangup = device.properties.get("hangup", ())
-    assert isinstance(hangup, tuple)
+    hangup = device.names("hangup")
     all_ports = ports(device)
     out = ffi.new("vmr_virtio_console **")
     code = lib.vmr_virtio_console_new(
