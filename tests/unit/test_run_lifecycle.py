@@ -139,7 +139,7 @@ def test_streams_of_a_command_are_binary_clean_and_apart(bench: type[Bench]) -> 
 def test_input_reaches_the_command_with_its_end(bench: type[Bench], tmp_path: Path) -> None:
     data = os.urandom(300_000)
     (tmp_path / "in").write_bytes(data)
-    b = bench([Expect(STDIN), *report(0), OFF])
+    b = bench([*report(None), Expect(STDIN), Say(CONTROL, b"exit 0\n"), OFF])
     with open(tmp_path / "in", "rb") as stdin:
         b.run(make_plan(reports=True, command=("x",)), command_in=stdin.fileno())
     assert b.engine.machines[0].input == data

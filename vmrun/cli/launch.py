@@ -57,13 +57,13 @@ def launch(args: Namespace, attachment: Attachment, view: View, *, command: tupl
 
     with QuitOnSignals(tidy):
         try:
+            root = None if args.no_results else Path.cwd()
             plan = _plan(args, view, clock, command)
             if args.save_plan:
                 _save(plan, args.save_plan)
             view.machine(plan)
             from vmrun.planning.engines import load
 
-            root = None if args.no_results else Path.cwd()
             policy = Policy(reboots=command is None and not getattr(args, "no_reboot", False), results=root)
             outcome = run_plan(plan, load(plan), attachment_of(plan, attachment), policy, view, clock)
             view.outcome(outcome)

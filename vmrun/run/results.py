@@ -1,5 +1,7 @@
 """What a run leaves: ``.vmrun/runs/<id>/`` with console.log, result.json and machine.dtb or acpi/.
 
+Runs are forgotten after a while: see `vmrun.run.history`.
+
 result.json, version 3 (times in nanoseconds since the process started):
 
     result      3, the version of this shape (1 had no report, 2 no host_errors)

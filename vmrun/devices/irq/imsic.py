@@ -79,6 +79,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Live:
 DEVICE = DeviceType(
     kind="imsic",
     doc="RISC-V incoming MSI controllers, one of S-mode a hart",
+    owner="board",
     compatible=("qemu,imsics", "riscv,imsics"),
     needs=Needs(size=PAGE, trigger=None),
     properties={"ids": Property("integer", "Interrupt identities.", default=IDS, minimum=63, maximum=2047)},

@@ -77,6 +77,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Plic:
 DEVICE = DeviceType(
     kind="plic",
     doc="RISC-V platform-level interrupt controller",
+    owner="board",
     compatible=("sifive,plic-1.0.0", "riscv,plic0"),
     needs=Needs(size=0x600000, trigger=None),
     properties={"sources": Property("integer", "Interrupt sources.", default=SOURCES, minimum=1, maximum=MAX_SOURCES)},

@@ -193,6 +193,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Pl061:
 DEVICE = DeviceType(
     kind="pl061",
     doc="ARM's GPIO, with the power key on a line",
+    owner="board",
     compatible=primecell.compatible("arm,pl061"),
     needs=Needs(size=0x1000),
     registers=REGISTERS,

@@ -278,6 +278,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> CmosRtc:
 DEVICE = DeviceType(
     kind="cmos-rtc",
     doc="real-time clock of a PC",
+    boards=("microvm",),
     needs=Needs(size=2, align=1, trigger="edge", space="pio"),
     registers=REGISTERS,
     aml=aml,

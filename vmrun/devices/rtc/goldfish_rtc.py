@@ -162,6 +162,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> GoldfishR
 DEVICE = DeviceType(
     kind="goldfish-rtc",
     doc="real-time clock with an alarm",
+    boards=("riscv_virt",),
     compatible=("google,goldfish-rtc",),
     needs=Needs(size=0x1000),
     registers=REGISTERS,

@@ -169,6 +169,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Pl031:
 DEVICE = DeviceType(
     kind="pl031",
     doc="ARM's real-time clock, with an alarm",
+    owner="board",
     compatible=primecell.compatible("arm,pl031"),
     needs=Needs(size=0x1000),
     registers=REGISTERS,

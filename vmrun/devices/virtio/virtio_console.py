@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vmrun.devices.model import DeviceType, Needs, Wires, irq_of
+from vmrun.devices.model import DeviceType, Driver, Needs, Wires, irq_of
 from vmrun.devices.virtio.virtio_mmio import REGISTERS, aml, fdt
 from vmrun.plan.model import DevicePlan
 
@@ -79,6 +79,8 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Console:
 DEVICE = DeviceType(
     kind="virtio-console",
     doc="console, and named ports between guest and host",
+    owner="table",
+    driver=Driver("virtio_console", ("CONFIG_VIRTIO_CONSOLE",)),  # Linux 6.12, drivers/char/Kconfig
     needs=Needs(size=0x200, transport="virtio-mmio"),
     registers=REGISTERS,
     fdt=fdt,
