@@ -326,6 +326,8 @@ def run_core(program: Program, *, translated: bool = False, harts: int = 1, aia:
 
 
 def _run_core_here(program: Program, *, translated: bool, harts: int, aia: bool) -> bytes:
+    from aia_kit import add_aia
+
     from vmrun._core import ffi, lib
 
     extensions = ("M", "A", "F", "D", "C", "ZBA", "ZBB", "ZBS", "SSTC", "SVINVAL", "SV48", *(["SSAIA"] if aia else []))
@@ -348,10 +350,10 @@ def _run_core_here(program: Program, *, translated: bool, harts: int, aia: bool)
         for number in range(harts):
             check(lib.vmr_rv64_new(machine, isa, TIMEBASE, 16 << 20, cpu + number), "vmr_rv64_new")
         if aia:
-            check(lib.vmr_aplic_new(machine, APLIC, 0x4000, 96, ffi.new("vmr_aplic **")), "vmr_aplic_new")
-            check(lib.vmr_imsic_new(machine, IMSIC, harts << 12, harts, 255, ffi.new("vmr_imsic **")), "vmr_imsic_new")
-            uart = ffi.new("vmr_uart16550 **")
-            check(lib.vmr_uart16550_new(machine, UART, 0x100, 10, -1, -1, uart), "vmr_uart16550_new")
+            add_aia(machine, list(cpu), 96, 255)
+            uart, line = ffi.new("vmr_uart16550 **"), ffi.new("vmr_line *")
+            check(lib.vmr_irqchip_line(machine, 10, line), "vmr_irqchip_line")
+            check(lib.vmr_uart16550_new(machine, UART, 0x100, line[0], -1, -1, uart), "vmr_uart16550_new")
         check(lib.vmr_rv64_boot(cpu[0], _ENTRY, 0), "vmr_rv64_boot")
         check(lib.vmr_machine_start(machine), "vmr_machine_start")
         threads = [

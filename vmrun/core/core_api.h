@@ -77,9 +77,6 @@ int vmr_bus_claim(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t id
 int vmr_bus_peek(vmr_machine *machine, uint64_t gpa, uint32_t size, uint64_t *value);
 int vmr_bus_poke(vmr_machine *machine, uint64_t gpa, uint32_t size, uint64_t value);
 
-/* Drive a wired interrupt line of the machine's interrupt controller (level 0 or 1). */
-int vmr_irq_set(vmr_machine *machine, uint32_t gsi, int level);
-
 /* Run a vCPU until it exits. Call without the GIL, from one thread per vCPU. */
 int vmr_vcpu_run(vmr_vcpu *vcpu, vmr_exit *exit);
 /* Why this vCPU left with VMR_EXIT_FAULT, one line; "" before. Good until the vCPU runs again. */

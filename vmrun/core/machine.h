@@ -68,8 +68,9 @@ struct vmr_machine {
   uint64_t window_gpa[VMR_WINDOWS]; /* the search key of windows[], sorted */
   vmr_window windows[VMR_WINDOWS];
 
-  vmr_irqchip_set irq_set;
-  void *irq_chip;
+  const vmr_irqchip_ops *irqchip_ops;
+  void *irqchip;
+  vmr_msi msi;
 
   vmr_vcpu *vcpus[VMR_VCPUS];
   char faults[VMR_VCPUS][VMR_TEXT_BYTES]; /* written by the threads that run the vCPUs, each its own */

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vmrun.devices.model import DeviceType, Driver, Needs, Wires, irq_of
+from vmrun.devices.model import DeviceType, Driver, Needs, Wires
 from vmrun.devices.virtio.virtio_mmio import REGISTERS, aml, fdt
 from vmrun.plan.model import DevicePlan
 
@@ -63,7 +63,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Console:
     all_ports = ports(device)
     out = ffi.new("vmr_virtio_console **")
     code = lib.vmr_virtio_console_new(
-        machine.handle, device.base, device.size, irq_of(device), len(all_ports), 0, 0, out
+        machine.handle, device.base, device.size, wires.c_line(), len(all_ports), 0, 0, out
     )
     machine.check(code, device.id)
     for index, (name, terminal) in enumerate(all_ports):

@@ -47,3 +47,4 @@ def build(vm: Vm, harts: int, aplic: DevicePlan, imsic: DevicePlan) -> None:
         device.set(_ADDRESS, _FIRST_IMSIC + hart, "uint64_t", imsic.base + hart * IMSIC_SIZE)
     device.set(_CONTROL, _INIT)
     vm.wire()
+    vm.take_messages(imsic.base)
