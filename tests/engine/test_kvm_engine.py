@@ -247,6 +247,21 @@ def test_the_result_is_kept_for_this_boot(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(runs) == 9
 
 
+def test_a_doubtful_result_is_kept_for_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the clock went back, as in another time namespace."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    speeds = iter((12_000_000, 12_000_000, 10**9))
+    monkeypatch.setattr(microguest, "run", lambda kvm: MicroGuest(next(speeds), (Try("x87", True, "p"),)))
+    now = [1000.0]
+    monkeypatch.setattr(probe, "_uptime_s", lambda: now[0])
+    verdicts = []
+    for at in (1000.0, 1299.0, 900.0, 1199.0, 1201.0, 9e9):
+        now[0] = at
+        verdicts.append(probe.look().verdict)
+    assert verdicts == ["slow"] * 4 + ["full"] * 2
+    assert next(speeds, None) is None
+
+
 def test_a_cache_that_cannot_be_written_costs_a_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "vmrun").write_text("a file")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from conftest import MICRO, TIMEOUT_S, Vmrun, vmrun_command, vmrun_env
 
 pytestmark = [pytest.mark.guest, pytest.mark.network]

@@ -19,8 +19,8 @@ from pathlib import Path
 from run_plans import CONSOLE, CONTROL, Recorder, make_plan
 
 from vmrun.cli import main as cli
+from vmrun.engine.fake import Expect, FakeEngine, FakeExit, FakeMachine, Hang, Leave, Say
 from vmrun.run.attach import Attachment, Policy
-from vmrun.run.fake import Expect, FakeEngine, FakeExit, FakeMachine, Hang, Leave, Say
 from vmrun.run.lifecycle import run_plan
 from vmrun.run.signals import QuitOnSignals
 from vmrun.run.terminal import RawTerminal

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from run_plans import Recorder, make_plan
 
+from vmrun.engine.fake import FakeEngine, FakeExit, Leave
 from vmrun.run import history
 from vmrun.run.attach import Attachment, Policy
-from vmrun.run.fake import FakeEngine, FakeExit, Leave
 from vmrun.run.lifecycle import run_plan
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_plans import CONSOLE, CONTROL, Capture, Recorder, make_plan
 
+from vmrun.engine.fake import Expect, FakeEngine, FakeExit, Hang, Leave, Say, Step
 from vmrun.run.attach import Attachment, Policy
-from vmrun.run.fake import Expect, FakeEngine, FakeExit, Hang, Leave, Say, Step
 from vmrun.run.lifecycle import run_plan
 from vmrun.run.link import LIMIT, Frames
 from vmrun.run.outcome import Outcome

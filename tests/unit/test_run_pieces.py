@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from run_plans import make_plan
 
 from vmrun.errors import HostError
-from vmrun.run import choose
+from vmrun.kvm import probe
+from vmrun.kvm.outcome import MicroGuest, Standing, Try
+from vmrun.planning import engines as choose
 from vmrun.run.console import BACKLOG, PIECE, Feed, Tail
 from vmrun.run.loop import READ, WRITE, Loop
 from vmrun.run.outcome import Event, Heard, guest_code, judge
@@ -226,13 +228,47 @@ def test_a_failure_value_is_never_success(value: int) -> None:
 
 def test_the_choice_of_an_engine_and_its_reason() -> None:
     for accel in ("auto", "soft"):
-        name, why = choose.choose(accel, "riscv64", "x86_64")
-        assert name == "soft" and "a riscv64 guest on an x86_64 host" in why
-    assert "on a riscv64 host" in choose.choose("auto", "riscv64", "riscv64")[1]
+        choice = choose.choose(accel, "riscv64", "x86_64")
+        assert choice.engine == "soft" and "a riscv64 guest on an x86_64 host" in choice.why and choice.lasting
     for accel, arch, code in (("kvm", "riscv64", "E302"), ("warp", "riscv64", "E301"), ("auto", "aarch64", "E302")):
         with pytest.raises(HostError) as raised:
             choose.choose(accel, arch, "x86_64")
         assert raised.value.code == code and raised.value.remedy
+
+
+WORKS = (Try("x87", True, "p"),)
+FAILS = (Try("x87", False, "p", "y"),)
+
+
+@pytest.mark.parametrize(
+    ("accel", "arch", "guest", "found"),
+    [
+        ("auto", "x86_64", MicroGuest(10**9, WORKS), ("kvm", True, 0)),
+        # Slow is warned of, and runs: nothing proves that it is not a host with more to do.
+        ("auto", "x86_64", MicroGuest(12_000_000, WORKS, 2_000_000), ("kvm", True, 1)),
+        ("auto", "riscv64", MicroGuest(12_000_000, WORKS, 2_000_000), ("kvm", True, 1)),
+        ("kvm", "x86_64", MicroGuest(12_000_000, WORKS, 2_000_000), ("kvm", True, 1)),
+        # Emulated, with all that a kernel needs: for who insists.
+        ("kvm", "x86_64", MicroGuest(700_000, WORKS, 50_000_000), ("kvm", True, 1)),
+        ("auto", "x86_64", MicroGuest(700_000, WORKS, 50_000_000), "E330"),
+        ("auto", "riscv64", MicroGuest(700_000, WORKS, 50_000_000), ("soft", False, 0)),
+        ("auto", "riscv64", MicroGuest(700_000, FAILS), ("soft", True, 0)),
+        ("kvm", "riscv64", MicroGuest(700_000, FAILS), "E330"),
+        ("auto", "riscv64", None, ("soft", True, 0)),
+        ("kvm", "riscv64", None, "E320"),
+    ],
+)
+def test_what_kvm_is_good_for_decides(
+    accel: str, arch: str, guest: MicroGuest | None, found: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = None if guest else HostError("no", code="E320", remedy="r")
+    monkeypatch.setattr(probe, "look", lambda: Standing(arch, error, (), guest))
+    warned: list[str] = []
+    try:
+        choice = choose.choose(accel, arch, arch, warned.append)
+        assert (choice.engine, choice.lasting, len(warned)) == found
+    except HostError as raised:
+        assert raised.code == found
 
 
 def test_a_plan_for_an_engine_that_is_not_here() -> None:
@@ -282,6 +318,15 @@ def test_timers_fire_once_in_their_time_and_can_be_cancelled() -> None:
     loop.turn(0)
     loop.close()
     assert fired == ["a"]
+
+
+@pytest.mark.parametrize("days", [1, 25, 366, 366_000])
+def test_a_timer_may_be_further_away_than_poll_can_wait(days: int) -> None:
+    loop = Loop(lambda: 0)
+    loop.set_timer("late", days * 86_400 * 10**9, lambda: None)
+    loop.wake()
+    loop.turn()
+    loop.close()
 
 
 def test_the_clock_starts_with_the_process() -> None:

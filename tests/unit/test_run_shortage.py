@@ -12,9 +12,9 @@ import pytest
 from plan_kit import BASE, write
 from run_plans import Recorder, make_plan
 
+from vmrun.engine.fake import FakeEngine
 from vmrun.errors import ArtifactError, HostError
 from vmrun.run.attach import Attachment, Policy
-from vmrun.run.fake import FakeEngine
 from vmrun.run.lifecycle import run_plan
 from vmrun.run.shortage import named
 

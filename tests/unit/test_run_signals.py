@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 from plan_kit import write
 
+from patience import patience
 from vmrun.run.terminal import SANE
 
 CHILD = Path(__file__).with_name("run_child.py")
-PATIENCE_S = 20.0
 
 
 def eventually(true: Callable[[], bool]) -> bool:
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + patience(20)
     while not true():
         if time.monotonic() > end:
             return False
@@ -57,7 +57,7 @@ class Process:
             self.out = self.process.stdout.fileno()
 
     def until(self, words: bytes) -> None:
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + patience(20)
         while words not in self.seen:
             assert time.monotonic() < end, f"{words!r} never came: {self.seen!r}"
             if select.select([self.out], [], [], 0.1)[0]:
@@ -74,7 +74,7 @@ class Process:
         os.write(self.out, keys)
 
     def wait(self) -> int:
-        return self.process.wait(PATIENCE_S)
+        return self.process.wait(patience(20))
 
     def close(self) -> None:
         if self.process.poll() is None:
@@ -150,9 +150,9 @@ def test_a_second_signal_forces(start: Callable[..., Process]) -> None:
     child = start("stuck")
     child.until(b"ready")
     child.process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
+    time.sleep(patience(0.5))
     child.process.send_signal(signal.SIGHUP)
-    time.sleep(0.2)
+    time.sleep(patience(0.2))
     assert child.process.poll() is None
     child.process.send_signal(signal.SIGINT)
     assert child.wait() == 128 + signal.SIGINT
@@ -254,7 +254,7 @@ def test_a_forced_end_restores_the_terminal(start: Callable[..., Process]) -> No
     child = start("stuck", terminal=True)
     child.until(b"ready")
     child.process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
+    time.sleep(patience(0.5))
     child.process.send_signal(signal.SIGTERM)
     assert child.wait() == 128 + signal.SIGTERM
     assert child.settings() == child.before

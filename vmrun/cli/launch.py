@@ -62,7 +62,7 @@ def launch(args: Namespace, attachment: Attachment, view: View, *, command: tupl
             if args.save_plan:
                 _save(plan, args.save_plan)
             view.machine(plan)
-            from vmrun.run.choose import load
+            from vmrun.planning.engines import load
 
             policy = Policy(reboots=command is None and not getattr(args, "no_reboot", False), results=root)
             outcome = run_plan(plan, load(plan), attachment_of(plan, attachment), policy, view, clock)
@@ -78,7 +78,7 @@ def attachment_of(plan: MachinePlan, attachment: Attachment) -> Attachment:
 
 
 def _plan(args: Namespace, view: View, clock: PhaseClock, command: tuple[str, ...] | None) -> MachinePlan:
-    from vmrun.run.planning import plan_manifest
+    from vmrun.planning.planner import plan_manifest
 
     def phase(name: str) -> None:
         clock.begin(name)
@@ -95,6 +95,7 @@ def _plan(args: Namespace, view: View, clock: PhaseClock, command: tuple[str, ..
         command=command,
         progress=view,
         phase=phase,
+        warn=view.warn,
     )
 
 

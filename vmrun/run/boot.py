@@ -6,15 +6,16 @@ import gc
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+from vmrun.engine.seam import Engine, Machine
 from vmrun.plan.model import MachinePlan
 from vmrun.run.console import Feed, Source, Tap
-from vmrun.run.engine import Engine, Machine
 from vmrun.run.host import HostSide
 from vmrun.run.link import Link, missing_driver
 from vmrun.run.loop import Loop
 from vmrun.run.outcome import ENGINE_ERROR, FAULT, PANIC, TIMEOUT, Event, Heard, stopped_by
 from vmrun.run.signals import Interrupted
 from vmrun.run.takedown import Remains, TakeDown
+from vmrun.run.trouble import Trouble
 from vmrun.run.vcpus import VcpuThreads
 from vmrun.run.watch import ControlPort, KernelWatch, ReadyWatch
 from vmrun.run.wiring import Stream, Wiring, agent, consoles
@@ -46,6 +47,7 @@ class Boot:
         self._loop = loop
         self._host = host
         self._phase = phase
+        self._trouble = Trouble(loop, host.observer.warn)
         self._interrupting = interrupting
         self._machine: Machine | None = None
         self._vcpus: VcpuThreads | None = None
@@ -121,6 +123,7 @@ class Boot:
                 self._take_down(down, wiring)
             down.check()
             self.remains = down.remains
+            self._trouble.tell(self.remains.host_errors)
             return vcpus.event
 
     def _start(self, machine: Machine, vcpus: VcpuThreads, wiring: Wiring) -> None:
@@ -128,6 +131,7 @@ class Boot:
         self._connect(wiring, keys)
         self.resize()
         machine.start()
+        self._trouble.watch(machine)
         self._phase("kernel")
         self._last_words_ns = self._loop.clock()
         for name, bound_ns in (("boot", self._plan.run.boot_ns), ("idle", self._plan.run.idle_ns)):
@@ -139,6 +143,7 @@ class Boot:
             gc.enable()
 
     def _take_down(self, down: TakeDown, wiring: Wiring) -> None:
+        self._trouble.leave()
         for feed in (self._keys, self._input):
             if feed is not None:
                 feed.drop()
@@ -149,6 +154,7 @@ class Boot:
         down.start()
         since = self._loop.clock()
         while not down.done:
+            down.hurry = self.hurry
             self._give_up_output(since)
             self._loop.turn(QUIT_DRAIN_NS // 10)
         down.join()

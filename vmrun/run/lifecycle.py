@@ -12,11 +12,11 @@ import signal
 import time
 from pathlib import Path
 
+from vmrun.engine.seam import Engine
 from vmrun.errors import VmrunError
 from vmrun.plan.model import MachinePlan
 from vmrun.run.attach import Attachment, Observer, Policy
 from vmrun.run.boot import Boot
-from vmrun.run.engine import Engine
 from vmrun.run.host import HostSide
 from vmrun.run.loop import Loop
 from vmrun.run.outcome import (
@@ -136,6 +136,7 @@ class _Session:
             vcpus=self._boot.remains.vcpus,
             counters=self._boot.remains.counters,
             guest_errors=self._boot.remains.guest_errors,
+            host_errors=self._boot.remains.host_errors,
             report=self._boot.remains.report if verdict.reason in FAULTS else "",
             tail=self._host.tail.bytes(),
             folder=None if self._folder is None else str(self._folder),
