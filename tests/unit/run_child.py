@@ -20,6 +20,7 @@ from run_plans import CONSOLE, CONTROL, Recorder, make_plan
 
 from vmrun.cli import main as cli
 from vmrun.engine.fake import Expect, FakeEngine, FakeExit, FakeMachine, Hang, Leave, Say
+from vmrun.run import signals
 from vmrun.run.attach import Attachment, Policy
 from vmrun.run.lifecycle import run_plan
 from vmrun.run.signals import QuitOnSignals
@@ -55,6 +56,7 @@ def building() -> None:
 
 
 def planning() -> int:
+    signals.TIDY_S = 60  # however slow the host is
     with QuitOnSignals(lambda: told("tidy")):
         told("planning")
         hashlib.pbkdf2_hmac("sha256", b"x", b"y", (1 << 31) - 1)
