@@ -16,7 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 _ARCH = sysconfig.get_platform().rpartition("-")[2]
 """The host architecture that is built for; _PYTHON_HOST_PLATFORM sets it where that is another machine."""
 _KVM = ("vmrun/kvm/core", f"vmrun/kvm/core/{_ARCH}")
-_FOLDERS = ("vmrun/core", "vmrun/devices/core", "vmrun/rv64/core", *(_KVM if (ROOT / _KVM[1]).is_dir() else ()))
+_JIT = ("vmrun/rv64/core/jit", f"vmrun/rv64/core/jit/{_ARCH}")
+_FOLDERS = (
+    *("vmrun/core", "vmrun/devices/core", "vmrun/rv64/core"),
+    *(_JIT if (ROOT / _JIT[1]).is_dir() else ("vmrun/rv64/core/jit_none",)),
+    *(_KVM if (ROOT / _KVM[1]).is_dir() else ()),
+)
 _DROPPED = re.compile(r"^\s*#\s*(include\b.*|ifndef\b.*|endif\b.*|define\s+\w+\s*(/\*.*)?)$")
 _FLAGS = [
     *("-std=gnu11", "-O2", "-foptimize-sibling-calls", "-fno-strict-aliasing", "-ffp-contract=off"),
