@@ -52,6 +52,7 @@ def assemble(
         cmdline=parts.cmdline,
         run=run_plan(manifest, files, parts.ttys, offer, command),
         assumed=tuple(loading.assumed(manifest, files)),
+        jit=manifest.machine.jit,
     )
     checks.require(plan, limits)
     return plan
