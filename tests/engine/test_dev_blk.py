@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vmrun._core import ffi, lib
 from vmrun.devices.model import Wires
 from vmrun.devices.testing import BlockDriver, Buffer, wait_for
-from vmrun.devices.virtio_blk import DEVICE
+from vmrun.devices.virtio.virtio_blk import DEVICE
 from vmrun.errors import HostError
 from vmrun.plan.model import DevicePlan, Interrupt
 
@@ -160,7 +160,7 @@ def test_a_disk_that_is_written_is_nobody_elses(image: Path) -> None:
 
 
 def test_no_place_for_an_overlay(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vmrun.devices import virtio_blk
+    from vmrun.devices.virtio import virtio_blk
 
     monkeypatch.setattr(virtio_blk, "_scratch_folders", lambda: iter(["/proc"]))
     with bench() as b, pytest.raises(HostError) as caught:

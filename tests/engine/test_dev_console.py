@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vmrun._core import ffi, lib
 from vmrun.devices.model import Wires
 from vmrun.devices.testing import Buffer, ConsoleDriver, wait_for
-from vmrun.devices.virtio_console import DEVICE, ports
+from vmrun.devices.virtio.virtio_console import DEVICE, ports
 from vmrun.errors import HostError
 from vmrun.plan.model import DevicePlan, Interrupt
 

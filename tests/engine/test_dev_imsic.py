@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
-from vmrun.devices import imsic
+from vmrun.devices.irq import imsic
 from vmrun.errors import HostError
 
 IDS = 127

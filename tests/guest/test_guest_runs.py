@@ -48,8 +48,8 @@ def test_up_boots_the_example_and_ends_with_0(vmrun: Vmrun, tmp_path: Path) -> N
         (["/no/such/command"], 127),
         (["sh", "-c", "kill -9 $$"], 137),
         (["sh", "-c", "echo c > /proc/sysrq-trigger"], 255),
-        (["poweroff", "-f"], 125),
-        (["reboot", "-f"], 125),
+        (["poweroff", "-f"], 255),
+        (["reboot", "-f"], 255),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else None,
 )
@@ -57,6 +57,22 @@ def test_the_status_of_a_command(vmrun: Vmrun, command: list[str], code: int) ->
     done = vmrun("run", MICRO, "--", *command)
     assert done.returncode == code, done.stderr
     assert done.stdout == b""
+
+
+@pytest.mark.parametrize(
+    ("command", "outcome"),
+    [
+        ("poweroff -f", "early-poweroff"),
+        ("reboot -f", "early-reset"),
+        ("echo b > /proc/sysrq-trigger", "silent-reset"),
+        ("echo c > /proc/sysrq-trigger", "panic"),
+    ],
+)
+def test_the_ends_of_a_guest_before_its_status_are_told_apart(
+    vmrun: Vmrun, tmp_path: Path, command: str, outcome: str
+) -> None:
+    assert vmrun("run", MICRO, "--", "sh", "-c", f"{command}; sleep 60").returncode == 255
+    assert result(tmp_path)["outcome"] == outcome
 
 
 def test_a_panic_shows_the_last_lines(vmrun: Vmrun, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_boot_arm64 import image
 
 from vmrun.boards import registry
-from vmrun.boards.arm_fdt import cpus_node
+from vmrun.boards.arm.fdt import cpus_node
 from vmrun.boards.limits import LIMITS
 from vmrun.errors import ManifestError, PlanError
 from vmrun.frozen import evolve
@@ -23,7 +23,7 @@ from vmrun.plan.files import BootFile, BootFiles
 from vmrun.plan.model import ArmCpus, Interrupt, MachinePlan, mpidr
 from vmrun.plan.offer import Offer
 from vmrun.plan.topology import Topology
-from vmrun.run.planning import plan_manifest
+from vmrun.planning.planner import plan_manifest
 from vmrun.schema.load import load_manifest
 from vmrun.tables.fdt import Cells, FdtNode, Strings, decode
 

@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vmrun.boards import bounds, loading, microvm_tables, x86_boot, x86_cpu
+from vmrun.boards import bounds, loading
 from vmrun.boards.assembly import Parts, assemble
 from vmrun.boards.consoles import UART_ID, Console, cmdline, consoles, says
 from vmrun.boards.limits import LIMITS
 from vmrun.boards.places import Fixed, Places
 from vmrun.boards.slots import Wanted, given, modules, wanted
+from vmrun.boards.x86 import boot as x86_boot
+from vmrun.boards.x86 import cpu as x86_cpu
+from vmrun.boards.x86 import tables as microvm_tables
 from vmrun.boot.x86_memory import place_initrd
 from vmrun.devices import registry as devices
 from vmrun.frozen import evolve

@@ -13,17 +13,18 @@ from collections.abc import Iterator
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from vmrun.boards import bounds, fdt_boot, isa, loading
+from vmrun.boards import bounds, fdt_boot, loading
 from vmrun.boards.assembly import Parts, assemble
 from vmrun.boards.consoles import cmdline, consoles
 from vmrun.boards.fdt_boot import Chosen, Extent, unit_address
 from vmrun.boards.limits import LIMITS
 from vmrun.boards.places import Fixed, Places
-from vmrun.boards.riscv_fdt import intc_label, machine_tree
+from vmrun.boards.riscv import isa
+from vmrun.boards.riscv.fdt import intc_label, machine_tree
 from vmrun.boards.slots import Wanted, modules, wanted
 from vmrun.boot.detect import FLAT_OFFSET, detect
-from vmrun.devices import aplic, imsic
 from vmrun.devices import registry as devices
+from vmrun.devices.irq import aplic, imsic
 from vmrun.devices.model import FdtContext, one_cell
 from vmrun.frozen import evolve
 from vmrun.plan.allocate import Range, SlotRow

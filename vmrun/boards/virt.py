@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vmrun.boards import arm_cpu, bounds, fdt_boot, loading
-from vmrun.boards.arm_fdt import CLOCK, machine_tree
+from vmrun.boards import bounds, fdt_boot, loading
+from vmrun.boards.arm import cpu as arm_cpu
+from vmrun.boards.arm.fdt import CLOCK, machine_tree
 from vmrun.boards.assembly import Parts, assemble
 from vmrun.boards.consoles import UART_ID, cmdline, consoles
 from vmrun.boards.fdt_boot import Chosen, Extent, unit_address
@@ -20,8 +21,8 @@ from vmrun.boards.limits import LIMITS
 from vmrun.boards.places import Fixed, Places
 from vmrun.boards.slots import Wanted, modules, wanted
 from vmrun.boot.detect import detect
-from vmrun.devices import gic
 from vmrun.devices import registry as devices
+from vmrun.devices.irq import _gic as gic
 from vmrun.devices.model import FdtContext
 from vmrun.plan.allocate import Range, SlotRow
 from vmrun.plan.files import BootFiles

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, TextIO
 from vmrun.frozen import as_dict, frozen
 
 if TYPE_CHECKING:
-    from vmrun.kvm.outcome import MicroGuest, Standing
+    from vmrun.kvm.outcome import MicroGuest, Standing, Try
 
-_WORDS = {True: "works", False: "fails", None: "is hidden"}
-_STYLES = {"full": "green", "restricted": "yellow", "none": "red"}
+_STYLES = {"full": "green", "slow": "yellow", "restricted": "yellow", "none": "red"}
 
 
 @frozen
 class Finding:
-    """What one engine can do here: ``verdict`` is full, restricted or none; the rest is one line each, or empty."""
+    """What one engine can do here: ``verdict`` is full, slow, restricted or none; the rest a line each, or empty."""
 
     engine: str
     verdict: str
@@ -116,13 +115,21 @@ def _details(finding: Finding) -> list[str]:
     return out + ([f"remedy: {finding.remedy}"] if finding.remedy else [])
 
 
+def _word(one: Try) -> str:
+    from vmrun.kvm.outcome import UNTRIED
+
+    if one.works is None:
+        return "was not tried" if one.why == UNTRIED else "is hidden"
+    return "works" if one.works else "fails"
+
+
 def _facts(standing: Standing) -> list[str]:
     """Return what was measured, and the capabilities that are missing."""
     out = []
     guest = standing.guest
     if guest is not None:
         speed = f"{guest.speed / 1e6:,.1f} million instructions a second"
-        tries = ", ".join(f"{one.name} {_WORDS[one.works]}" for one in guest.tries)
+        tries = ", ".join(f"{one.name} {_word(one)}" for one in guest.tries)
         out.append(f"in kernel mode: {speed}; {tries}")
     answers = dict(standing.capabilities)
     if answers:

@@ -15,18 +15,34 @@ from cffi import FFI
 ROOT = Path(__file__).resolve().parents[2]
 _ARCH = sysconfig.get_platform().rpartition("-")[2]
 """The host architecture that is built for; _PYTHON_HOST_PLATFORM sets it where that is another machine."""
-_KVM = ("vmrun/kvm/core", f"vmrun/kvm/core/{_ARCH}")
-_JIT = ("vmrun/rv64/core/jit", f"vmrun/rv64/core/jit/{_ARCH}")
-_FOLDERS = (
-    *("vmrun/core", "vmrun/devices/core", "vmrun/rv64/core"),
-    *(_JIT if (ROOT / _JIT[1]).is_dir() else ("vmrun/rv64/core/jit_none",)),
-    *(_KVM if (ROOT / _KVM[1]).is_dir() else ()),
-)
+_KVM = Path("vmrun/kvm/core")
+_JIT = Path("vmrun/rv64/core/jit")
+_NO_JIT = Path("vmrun/rv64/core/jit_none")
+"""What takes the translator's place on hosts for which it has no folder."""
 _DROPPED = re.compile(r"^\s*#\s*(include\b.*|ifndef\b.*|endif\b.*|define\s+\w+\s*(/\*.*)?)$")
 _FLAGS = [
     *("-std=gnu11", "-O2", "-foptimize-sibling-calls", "-fno-strict-aliasing", "-ffp-contract=off"),
     *("-Wall", "-Wextra", "-fvisibility=hidden", "-pthread"),
 ]
+
+
+def folders() -> list[str]:
+    """Return every folder with C in it, relative to the project's root, the core first.
+
+    Those of KVM and of the translator are left out for every architecture but the host's, and wholly where the host's
+    has none.
+    """
+    found = {header.relative_to(ROOT).parent for header in (ROOT / "vmrun").glob("**/*.[ch]")}
+    for room in (_KVM, _JIT):
+        found -= {folder for folder in found if folder.parent == room and folder.name != _ARCH}
+        if room / _ARCH not in found:
+            found.discard(room)
+    if _JIT in found:
+        found.remove(_NO_JIT)
+    return [str(folder) for folder in sorted(found, key=lambda folder: (folder != Path("vmrun/core"), folder))]
+
+
+_FOLDERS = folders()
 
 
 def api_headers() -> list[Path]:

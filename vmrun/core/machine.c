@@ -14,7 +14,6 @@ int vmr_machine_new(vmr_machine **out) {
   vmr_machine *machine = calloc(1, sizeof *machine);
   if (!machine) return -ENOMEM;
   pthread_mutex_init(&machine->lock, NULL);
-  atomic_store(&machine->error, "");
   int rc = vmr_io_init(machine);
   if (rc) {
     pthread_mutex_destroy(&machine->lock);
@@ -85,6 +84,17 @@ int vmr_vcpu_run(vmr_vcpu *vcpu, vmr_exit *exit) { return vcpu->ops->run(vcpu, e
 
 void vmr_vcpu_kick(vmr_vcpu *vcpu) { vcpu->ops->kick(vcpu); }
 
+int vmr_vcpu_fall(vmr_vcpu *vcpu, vmr_exit *exit, const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  vsnprintf(vcpu->machine->faults[vcpu->index], VMR_TEXT_BYTES, format, args);
+  va_end(args);
+  exit->kind = VMR_EXIT_FAULT;
+  return 0;
+}
+
+const char *vmr_vcpu_fault(vmr_vcpu *vcpu) { return vcpu->machine->faults[vcpu->index]; }
+
 /* ---- devices' hooks and threads -------------------------------------------------------------------------------- */
 
 static int hook(vmr_machine *machine, vmr_hooks *hooks, vmr_hook item) {
@@ -121,19 +131,36 @@ int vmr_thread_start(vmr_machine *machine, pthread_t *thread, const char *name, 
 
 /* ---- errors ---------------------------------------------------------------------------------------------------- */
 
+/* With the lock: the calling thread's slot; where it has none, NULL, or with take the one that was used longest ago. */
+static vmr_error *error_slot(vmr_machine *machine, bool take) {
+  vmr_error *oldest = &machine->errors[0];
+  for (size_t i = 0; i < VMR_ERROR_THREADS; i++) {
+    vmr_error *slot = &machine->errors[i];
+    if (slot->turn && pthread_equal(slot->thread, pthread_self())) return slot;
+    if (slot->turn < oldest->turn) oldest = slot;
+  }
+  return take ? oldest : NULL;
+}
+
 int vmr_fail(vmr_machine *machine, int errnum, const char *format, ...) {
   pthread_mutex_lock(&machine->lock);
-  char *slot = machine->errors[machine->next_error++ % VMR_ERROR_SLOTS]; /* a reader's text survives the next failures */
+  vmr_error *slot = error_slot(machine, true);
+  slot->thread = pthread_self();
+  slot->turn = ++machine->failures;
   va_list args;
   va_start(args, format);
-  vsnprintf(slot, VMR_ERROR_BYTES, format, args);
+  vsnprintf(slot->text, sizeof slot->text, format, args);
   va_end(args);
-  atomic_store(&machine->error, slot);
   pthread_mutex_unlock(&machine->lock);
   return -errnum;
 }
 
-const char *vmr_machine_error(vmr_machine *machine) { return atomic_load(&machine->error); }
+const char *vmr_machine_error(vmr_machine *machine) {
+  pthread_mutex_lock(&machine->lock);
+  const vmr_error *slot = error_slot(machine, false);
+  pthread_mutex_unlock(&machine->lock);
+  return slot ? slot->text : "";
+}
 
 /* Literals with one text may have several addresses, so a slow look compares texts before it takes a new entry. */
 static vmr_guest_count *guest_count_slow(vmr_machine *machine, const char *device, const char *what) {

@@ -12,6 +12,7 @@ from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
 from vmrun.devices import registry
 from vmrun.devices.model import Live, Wires
+from vmrun.devices.virtio import virtio_mmio
 from vmrun.engine.blobs import Loading
 from vmrun.errors import HostError
 from vmrun.frozen import frozen
@@ -33,7 +34,7 @@ class VcpuExit:
 
 
 class LiveMachine(ABC):
-    """A live machine. See ``vmrun.run.engine.Machine`` for what it promises; an engine adds its vCPUs."""
+    """A live machine. See ``vmrun.engine.seam.Machine`` for what it promises; an engine adds its vCPUs."""
 
     def __init__(self, plan: MachinePlan) -> None:
         self._plan = plan
@@ -69,6 +70,10 @@ class LiveMachine(ABC):
     @abstractmethod
     def _vcpu_counters(self) -> Mapping[str, int]:
         """Return the vCPUs' counters, summed."""
+
+    def _fault_reason(self, code: int) -> str:
+        """Return the reason of a vCPU that left with a fault of the engine's own number ``code``."""
+        return "fault"
 
     def _is_own(self, device: DevicePlan) -> bool:
         """Return whether the engine itself is the device, as an interrupt controller in the kernel."""
@@ -135,7 +140,7 @@ class LiveMachine(ABC):
         if kind == lib.VMR_EXIT_STOPPED:
             with self._lock:
                 return self._power or VcpuExit("stopped")
-        return VcpuExit("fault", detail=self._describe_fault(index))
+        return VcpuExit(self._fault_reason(int(left.code)), detail=self._describe_fault(index))
 
     def _on_power(self, kind: str, value: int) -> None:
         """Take what a device says of the power switch; the first word counts. Called on a vCPU's thread."""
@@ -159,6 +164,16 @@ class LiveMachine(ABC):
         for press in keys:
             press()
         return bool(keys)
+
+    def devices_released(self) -> bool:
+        """Return whether no virtio device has a driver that uses it; only while no vCPU runs.
+
+        A kernel that shuts down in order resets them first (Linux drivers/virtio/virtio.c, virtio_dev_shutdown).
+        """
+        status = virtio_mmio.REGISTERS.named("STATUS")
+        in_use = status.field("DRIVER_OK").mask
+        windows = [d.bus_base for d in self._plan.devices if d.transport == virtio_mmio.DEVICE.kind]
+        return not any((self._core.peek(base + status.offset, status.width) or 0) & in_use for base in windows)
 
     def counters(self) -> Mapping[str, int]:
         """Return the vCPUs' counters, summed, and those of the devices, as ``device.counter``."""

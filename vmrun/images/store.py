@@ -40,6 +40,8 @@ class Store:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or cache_root()
+        self.written: dict[str, tuple[int, ...]] = {}
+        """What was written here, by path: device, inode, time of the last change of content (ns) and size."""
         self._swept = False
 
     def path_of(self, sha256: str) -> Path:
@@ -129,8 +131,7 @@ class Store:
             self.folder(f"sha256/{sha256[:2]}")
             size = path.stat().st_size
             path.chmod(0o444)
-            path.rename(target)
-            _sync_folder(target.parent)
+            self._move(path, path.stat(), target)
         except OSError as error:
             raise self.unusable(error) from None
         return CachedFile(target, sha256, size, origin)
@@ -242,12 +243,15 @@ class Store:
         except OSError as error:
             raise self.unusable(error) from None
 
-    @staticmethod
-    def _install(handle: IO[bytes], path: Path, target: Path) -> None:
+    def _install(self, handle: IO[bytes], path: Path, target: Path) -> None:
         handle.flush()
         os.fchmod(handle.fileno(), 0o444)
         os.fsync(handle.fileno())
+        self._move(path, os.fstat(handle.fileno()), target)
+
+    def _move(self, path: Path, status: os.stat_result, target: Path) -> None:
         path.rename(target)
+        self.written[str(target)] = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
         _sync_folder(target.parent)
 
 

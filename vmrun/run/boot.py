@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
+from vmrun.engine.seam import Engine, Machine
 from vmrun.plan.model import MachinePlan
 from vmrun.run.console import Feed, Source, Tap
-from vmrun.run.engine import Engine, Machine
 from vmrun.run.host import HostSide
 from vmrun.run.loop import Loop
-from vmrun.run.outcome import ENGINE_ERROR, FAULT, PANIC, TIMEOUT, Event, Heard
+from vmrun.run.outcome import ENGINE_ERROR, FAULT, PANIC, TIMEOUT, Event, Heard, stopped_by
+from vmrun.run.signals import Interrupted
 from vmrun.run.takedown import Remains, TakeDown
 from vmrun.run.vcpus import VcpuThreads
-from vmrun.run.watch import ControlPort, PanicWatch, ReadyWatch
+from vmrun.run.watch import ControlPort, KernelWatch, ReadyWatch
 from vmrun.run.wiring import Stream, Wiring, agent, consoles
 from vmrun.units import format_time_ns
 
@@ -24,21 +26,32 @@ _TIMERS = ("boot", "idle", "panic", "off")
 
 
 class Boot:
-    """Runs one machine of ``plan``. ``phase`` is told the phases as they begin; :meth:`run` may be called once."""
+    """Runs one machine of ``plan``. ``phase`` is told the phases as they begin; :meth:`run` may be called once.
 
-    def __init__(self, plan: MachinePlan, loop: Loop, host: HostSide, phase: Callable[[str], None]) -> None:
+    In a block of ``interrupting`` a killing signal raises Interrupted.
+    """
+
+    def __init__(
+        self,
+        plan: MachinePlan,
+        loop: Loop,
+        host: HostSide,
+        phase: Callable[[str], None],
+        interrupting: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self.hurry = False
         self.remains = Remains()
         self._plan = plan
         self._loop = loop
         self._host = host
         self._phase = phase
+        self._interrupting = interrupting
         self._machine: Machine | None = None
         self._vcpus: VcpuThreads | None = None
         self._pending: Event | None = None
         self._sources: list[Source] = []
         self._feeds: list[Feed] = []
-        self._panics: list[PanicWatch] = []
+        self._kernels: list[KernelWatch] = []
         self._control = ControlPort(self._on_report)
         # Without init's report and a text to wait for, the kernel's own word says that it is up.
         self._ready = ReadyWatch(plan.run.ready or "as init process")
@@ -73,23 +86,29 @@ class Boot:
     @property
     def heard(self) -> Heard:
         """Return what the guest has said so far."""
-        panic = next((watch.line for watch in self._panics if watch.line is not None), None)
-        return Heard(panic, self._control.status)
+        panic = next((watch.line for watch in self._kernels if watch.line is not None), None)
+        # A kernel that lets go of its consoles before it says so has let go of all its devices.
+        init = self._control.heard
+        restarts = any(watch.restarts for watch in self._kernels) or (init and self.remains.released)
+        return Heard(panic, self._control.status, init, restarts)
 
     # ---- its life --------------------------------------------------------------------------------------------------
 
     def run(self, engine: Engine) -> Event:
         """Build the machine, run it, take it down; return what ended it. Raise VmrunError where it cannot be built."""
         with Wiring(self._plan) as wiring:
-            machine = engine.build(self._plan, wiring.wires)
+            try:
+                with self._interrupting():
+                    if self._pending is not None:
+                        return self._pending
+                    machine = engine.build(self._plan, wiring.wires)
+            except Interrupted as stop:
+                return stopped_by(stop.number)
             vcpus = VcpuThreads(machine, self._loop.wake)
             self._machine, self._vcpus = machine, vcpus
             down = TakeDown(machine, vcpus, self._loop.wake)
             try:
-                if self._pending is not None:
-                    vcpus.end(self._pending)
-                else:
-                    self._start(machine, vcpus, wiring)
+                self._start(machine, vcpus, wiring)
                 while vcpus.event is None:
                     self._loop.turn()
             except BaseException as error:
@@ -102,7 +121,7 @@ class Boot:
             return vcpus.event
 
     def _start(self, machine: Machine, vcpus: VcpuThreads, wiring: Wiring) -> None:
-        keys = self._host.take_terminal(self._press_power)  # forks its guardian: before there is any thread
+        keys = self._host.take_terminal(self._press_power)
         self._connect(wiring, keys)
         self.resize()
         machine.start()
@@ -112,8 +131,9 @@ class Boot:
             if bound_ns is not None:
                 self._loop.set_timer(name, self._last_words_ns + bound_ns, getattr(self, f"_on_{name}"))
         vcpus.start()
-        gc.freeze()
-        gc.enable()
+        if not gc.isenabled():  # a process that began with this run left the collector off until here
+            gc.freeze()
+            gc.enable()
 
     def _take_down(self, down: TakeDown, wiring: Wiring) -> None:
         for feed in self._feeds:
@@ -132,7 +152,7 @@ class Boot:
             self._loop.turn(QUIT_DRAIN_NS // 10)
         for source in self._sources:
             source.end()
-        for watch in self._panics:
+        for watch in self._kernels:
             watch.finish()
 
     def _give_up_output(self, since: int) -> None:
@@ -147,12 +167,12 @@ class Boot:
         main = next(iter(consoles(self._plan)), None)
         for console in consoles(self._plan):
             # A guest may speak on any of its consoles, above all where it dies early: none is lost.
-            panic = PanicWatch()
-            self._panics.append(panic)
-            taps = (panic.feed, self._host.tail.feed, self._on_console, *self._host.taps(console))
+            kernel = KernelWatch()
+            self._kernels.append(kernel)
+            taps = (kernel.feed, self._host.tail.feed, self._on_console, *self._host.taps(console))
             self._read(wiring, (console, ""), taps, attachment.console_out)
         if main is not None:
-            self._feed(wiring, (main, ""), attachment.console_in, keys)
+            self._feed(wiring, (main, ""), attachment.console_in, keys, held=self._plan.run.reports)
         init = agent(self._plan)
         if init is not None:
             self._read(wiring, (init, "vmrun.control"), (self._control.feed,), None)
@@ -166,7 +186,14 @@ class Boot:
             self._sources.append(Source(self._loop, fd, taps, self._host.sink(out)))
 
     def _feed(
-        self, wiring: Wiring, stream: Stream, fd: int | None, keys: Callable[[bytes], bytes], *, closes: bool = False
+        self,
+        wiring: Wiring,
+        stream: Stream,
+        fd: int | None,
+        keys: Callable[[bytes], bytes],
+        *,
+        closes: bool = False,
+        held: bool = False,
     ) -> None:
         pipe = wiring.writes(stream)
         if pipe is None:
@@ -179,7 +206,7 @@ class Boot:
         if fd is None:
             hang_up()
         else:
-            self._feeds.append(Feed(self._loop, fd, pipe, translate=keys, ended=hang_up))
+            self._feeds.append(Feed(self._loop, fd, pipe, translate=keys, ended=hang_up, held=held))
 
     # ---- what the guest says ---------------------------------------------------------------------------------------
 
@@ -189,7 +216,7 @@ class Boot:
     def _on_console(self, data: bytes) -> None:
         self._on_words(data)
         self._look_for_ready(data)
-        if any(watch.done for watch in self._panics):
+        if any(watch.done for watch in self._kernels):
             self.end(Event(PANIC))
         elif self.heard.panic is not None and not self.ended:
             self._loop.set_timer("panic", self._last_words_ns + PANIC_GRACE_NS, lambda: self.end(Event(PANIC)))
@@ -212,6 +239,8 @@ class Boot:
             self._phase("init")
         elif what == "command":
             self._phase("command")
+            for feed in self._feeds:  # a terminal has its reader now
+                feed.release()
         else:
             self._phase("off")
             if not self.ended:

@@ -155,6 +155,7 @@ class Feed:
 
     ``translate`` sees every chunk first and returns what is the guest's (the escape keys act there). ``ended`` is
     called once all of the input has gone into ``pipe``: who closes that then shows the guest the end of its file.
+    ``held`` keeps the input, up to BACKLOG, until :meth:`release`: a terminal that nobody reads yet forgets it.
     """
 
     def __init__(
@@ -165,6 +166,7 @@ class Feed:
         *,
         translate: Callable[[bytes], bytes] = bytes,
         ended: Callable[[], None] = lambda: None,
+        held: bool = False,
     ) -> None:
         self._loop = loop
         self._fd = fd
@@ -173,7 +175,19 @@ class Feed:
         os.set_blocking(pipe, False)
         self._sink = Sink(loop, pipe, lambda error: self.stop())
         self._ended = False
+        self._held = bytearray() if held else None
         loop.watch(fd, READ, self._read)
+
+    def release(self) -> None:
+        """Let the guest have what was held for it, and all that follows."""
+        held, self._held = self._held, None
+        if held is None:
+            return
+        self._sink.write(bytes(held))
+        if self._ended:
+            self._finish()
+        else:
+            self._pace()
 
     def stop(self) -> None:
         """Read no more input."""
@@ -183,6 +197,7 @@ class Feed:
     def drop(self) -> None:
         """Read no more input and forget what still waits for the guest."""
         self.stop()
+        self._held = None
         self._sink.drop()
 
     def _read(self) -> None:
@@ -194,15 +209,32 @@ class Feed:
             data = b""
         if not data:
             self.stop()
-            if self._sink.idle:
-                self._at_end()
-            else:
-                self._sink.when_room(self._at_end)
+            if self._held is None:
+                self._finish()
             return
-        self._sink.write(self._translate(data))
-        if not self._sink.idle:
+        mine = self._translate(data)
+        if self._held is None:
+            self._sink.write(mine)
+        else:
+            self._held += mine
+        self._pace()
+
+    def _pace(self) -> None:
+        """Read on as long as there is room: escape keys are heard even where the guest reads nothing."""
+        if self._held is not None:
+            if len(self._held) >= BACKLOG:
+                self._loop.unwatch(self._fd, READ)
+        elif self._sink.full:
             self._loop.unwatch(self._fd, READ)
             self._sink.when_room(self._resume)
+        elif not self._ended:
+            self._resume()
+
+    def _finish(self) -> None:
+        if self._sink.idle:
+            self._at_end()
+        else:
+            self._sink.when_room(self._at_end)
 
     def _resume(self) -> None:
         if not self._ended:

@@ -6,7 +6,8 @@ result.json, version 2 (times in nanoseconds since the process started):
     id          the run's name, as the folder's
     name        the machine's name
     started     when, UTC, ISO 8601
-    outcome     poweroff, reboot, exit, panic, timeout, stopped, signal, fault or engine-error
+    outcome     poweroff, reboot, exit, panic, timeout, stopped, signal, fault, triple-fault or engine-error; and where
+                the command's status was due and never came: early-poweroff, early-reset, silent-reset or early-exit
     code        vmrun's exit code
     detail      one line on why
     value       the guest's own value: an exit code, or the number of the signal

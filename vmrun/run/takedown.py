@@ -6,20 +6,21 @@ import threading
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from vmrun.engine.seam import Machine
 from vmrun.frozen import frozen
-from vmrun.run.engine import Machine
-from vmrun.run.outcome import FAULT, GuestFault
+from vmrun.run.outcome import FAULTS, REBOOT, GuestFault
 from vmrun.run.vcpus import VcpuThreads
 
 
 @frozen
 class Remains:
-    """What a machine tells once its vCPUs stand still."""
+    """What a machine tells once its vCPUs stand still; ``released``: no driver used a device when it was reset."""
 
     vcpus: tuple[Mapping[str, int], ...] = ()
     counters: Mapping[str, int] = MappingProxyType({})
     guest_errors: tuple[GuestFault, ...] = ()
     report: str = ""
+    released: bool = False
 
 
 class TakeDown:
@@ -54,7 +55,8 @@ class TakeDown:
                     tuple(self._machine.vcpu_states()),
                     self._machine.counters(),
                     tuple(GuestFault(*error) for error in self._machine.guest_errors()),
-                    self._machine.report() if event is not None and event.reason == FAULT else "",
+                    self._machine.report() if event is not None and event.reason in FAULTS else "",
+                    event is not None and event.reason == REBOOT and self._machine.devices_released(),
                 )
         except Exception as error:  # handed to the main thread
             self._failure = error

@@ -6,8 +6,8 @@ import contextlib
 import os
 from types import TracebackType
 
+from vmrun.engine.seam import AGENT_PORTS, Wires
 from vmrun.plan.model import DevicePlan, MachinePlan
-from vmrun.run.engine import AGENT_PORTS, Wires
 
 Stream = tuple[str, str]
 """A device's id and the name of its port; ``""`` is the device's own console."""

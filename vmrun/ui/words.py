@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vmrun.plan.model import MachinePlan
-from vmrun.run.outcome import CODE_DEAD, CODE_TIMEOUT, CODE_VMRUN, FAULT, Outcome
+from vmrun.run.outcome import CODE_DEAD, CODE_TIMEOUT, CODE_VMRUN, FAULTS, Outcome
 from vmrun.units import format_size, format_time_ns
 
 FIRST_INSTRUCTION = "kernel"
@@ -52,7 +52,7 @@ def guest_error_lines(outcome: Outcome) -> list[str]:
 
 def report_lines(outcome: Outcome) -> list[str]:
     """Return what the engine tells of a fault beyond the verdict, line by line."""
-    lines = outcome.report.splitlines() if outcome.reason == FAULT else []
+    lines = outcome.report.splitlines() if outcome.reason in FAULTS else []
     return [f"  {clean(line)}" for line in lines if line != outcome.detail]
 
 
