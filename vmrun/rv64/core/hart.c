@@ -341,7 +341,7 @@ int vmr_rv64_set(vmr_vcpu *vcpu, uint32_t reg, uint64_t value) {
 int vmr_rv64_set_imsic(vmr_vcpu *vcpu, vmr_imsic *imsic) {
   vmr_imsic_file *file = vmr_imsic_file_at(imsic, vcpu->index);
   if (!file) return vmr_fail(vcpu->machine, ENOENT, "there is no interrupt file for hart %u", vcpu->index);
-  hart_of(vcpu)->imsic = file;
+  vmr_hart_of(vcpu)->imsic = file;
   return 0;
 }
 
