@@ -28,6 +28,8 @@ _UNREACHABLE = re.compile(
 )
 _OUT_OF_STEP = re.compile(r"Mirror sync in progress|Hash Sum mismatch|File has unexpected size")
 _UPDATE_TIMEOUT_S = 600
+_LOCAL_TIMEOUT_S = 300
+"""For what asks no network: seconds, minutes where the host is busy."""
 
 
 class Apt(Archive):
@@ -110,7 +112,9 @@ class Apt(Archive):
     def _host_settings(self) -> list[str]:
         return self._run(["apt-config", "dump"], own=False).stdout.splitlines()
 
-    def _run(self, argv: Sequence[str], *, own: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def _run(
+        self, argv: Sequence[str], *, own: bool = True, timeout: float = _LOCAL_TIMEOUT_S
+    ) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
                 argv,
