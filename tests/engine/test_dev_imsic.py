@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from patience import patience
 from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
-from vmrun.devices import imsic
+from vmrun.devices.irq import imsic
 from vmrun.errors import HostError
 
 IDS = 127

@@ -14,7 +14,7 @@ from test_golden_plans import ALLOWED, ROOT
 from patience import patience
 from vmrun.plan import view
 from vmrun.plan.model import MachinePlan
-from vmrun.run.planning import plan_manifest
+from vmrun.planning.planner import plan_manifest
 from vmrun.tables.fdt import decode
 
 

@@ -18,7 +18,7 @@ import pytest
 from patience import patience
 from vmrun.plan import codec, view
 from vmrun.plan.model import MachinePlan
-from vmrun.run.planning import plan_manifest
+from vmrun.planning.planner import plan_manifest
 from vmrun.tables import acpi
 from vmrun.tables.fdt import decode, encode
 from vmrun.tables.fdt_refs import with_references

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import TIMEOUT_S, vmrun_command, vmrun_env
 
+from conftest import TIMEOUT_S, vmrun_command, vmrun_env
 from patience import patience
 
 pytestmark = [pytest.mark.guest, pytest.mark.network]

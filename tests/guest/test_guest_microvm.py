@@ -10,7 +10,7 @@ import x86_qemu
 
 from vmrun.errors import ArtifactError
 from vmrun.plan.model import MachinePlan
-from vmrun.run.planning import plan_manifest
+from vmrun.planning.planner import plan_manifest
 
 pytestmark = [pytest.mark.guest, pytest.mark.network, pytest.mark.slow]
 

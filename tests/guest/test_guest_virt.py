@@ -12,7 +12,7 @@ from patience import patience
 from vmrun.errors import ArtifactError
 from vmrun.plan import view
 from vmrun.plan.model import MachinePlan
-from vmrun.run.planning import plan_manifest
+from vmrun.planning.planner import plan_manifest
 
 pytestmark = [pytest.mark.guest, pytest.mark.network, pytest.mark.slow]
 

@@ -32,7 +32,7 @@ ENDS = {
 }
 X86_ENDS = {
     # An empty IDT and an exception: the CPU shuts down. Linux does it as the last resort of a reboot, and when asked.
-    "triple fault": (("lab_end=reboot", "reboot=triple"), ("--no-reboot",), "fault", 255),
+    "triple fault": (("lab_end=reboot", "reboot=triple"), ("--no-reboot",), "triple-fault", 255),
     "keyboard controller": (("lab_end=reboot", "reboot=kbd"), ("--no-reboot",), "reboot", 0),
     "ACPI reset": (("lab_end=reboot", "reboot=acpi"), ("--no-reboot",), "reboot", 0),
 }

@@ -9,6 +9,7 @@ import acpi_tools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plan_kit import laid_out_and_loaded
 from x86_kit import MIB, bzimage, vmlinux
 
 from vmrun.boards import registry
@@ -80,7 +81,7 @@ def planned(
     file = BootFile(str(folder / "kernel"), (folder / "kernel").stat().st_size, "0" * 64, "a test")
     ramdisk = BootFile(str(folder / "initrd"), initrd, "1" * 64) if initrd else None
     disks = tuple((name, BootFile(disk.path, 0, "")) for name, disk in loaded.manifest.disk.items() if disk.path)
-    return registry.load("microvm").plan(loaded, BootFiles(file, ramdisk, disks), offer, ports=ports)
+    return laid_out_and_loaded(loaded, BootFiles(file, ramdisk, disks), offer, ports)
 
 
 def refusal(folder: Path, text: str, **options: object) -> PlanError:
@@ -353,7 +354,7 @@ def test_riscv_virt_has_none_of_it(tmp_path: Path) -> None:
         path.write_text(text.replace(old, new).replace("TABLES", ""))
         loaded = load_manifest(path, known=registry.known())
         with pytest.raises(PlanError) as caught:
-            registry.load("riscv_virt").plan(loaded, BootFiles(), offer("a test"))
+            laid_out_and_loaded(loaded, BootFiles(), offer("a test"))
         assert caught.value.code == code and caught.value.key
 
 
@@ -366,8 +367,8 @@ def test_drivers_are_those_of_the_devices(tmp_path: Path) -> None:
     path = tmp_path / "m.toml"
     path.write_text(EVERYTHING.replace("TABLES", ""))
     loaded = load_manifest(path, known=registry.known())
-    drivers = registry.load("microvm").drivers(loaded.manifest)
-    assert drivers == ("virtio_mmio", "virtio_blk", "virtio_console", "virtio_rng")
+    layout = registry.load("microvm").layout(loaded.manifest, OFFER, ("control",))
+    assert layout.modules == ("virtio_mmio", "virtio_blk", "virtio_console", "virtio_rng")
 
 
 # ---- the saved form --------------------------------------------------------------------------------------------------

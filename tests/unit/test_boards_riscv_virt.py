@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from plan_kit import BASE, OFFER, planned
 
 from patience import patience
-from vmrun.boards import isa, registry
-from vmrun.boards.riscv_fdt import cpus_node
+from vmrun.boards import registry
+from vmrun.boards.riscv import isa
+from vmrun.boards.riscv.fdt import cpus_node
 from vmrun.errors import PlanError
 from vmrun.frozen import evolve
 from vmrun.kvm.offer import nominal as kvm_nominal

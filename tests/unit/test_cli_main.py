@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from plan_kit import write
 
 from patience import patience
 from vmrun.cli import main as cli
@@ -103,8 +104,8 @@ def test_the_code_of_a_failure(verb: str, error: Exception, code: int) -> None:
     [
         (KeyboardInterrupt(), 130, ""),
         (BrokenPipeError(), 141, ""),
+        (OSError(28, "No space left on device"), 125, "No space left"),  # of a file, not of standard output
         (ZeroDivisionError("a\nb"), 125, "error[E500]: ZeroDivisionError: a b (VMRUN_DEBUG=1 shows the traceback)"),
-        (OSError(28, "No space left on device"), 125, "No space left"),
     ],
 )
 def test_what_nobody_foresaw(
@@ -133,6 +134,22 @@ def test_closed_standard_files(shell: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("shell", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize("verb", ["schema", "boards", "devices", "explain", "--version"])
+def test_what_is_printed_on_a_closed_file_goes_nowhere(verb: str, shell: str) -> None:
+    done = vmrun(verb, shell=shell)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_plan_on_a_closed_or_full_standard_output(tmp_path: Path) -> None:
+    path = str(write(tmp_path))
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for words in ((), ("--json",), ("--dts",), ("--tree",)):
+        assert vmrun("plan", path, *words, shell=">&-", env=env).returncode == 0
+        full = vmrun("plan", path, *words, shell=">/dev/full", env=env)
+        assert full.returncode == 2 and "E521" in full.stderr
+
+
 def test_a_closed_descriptor_never_becomes_another_file() -> None:
     script = (
         "import os, sys; from vmrun.cli.main import main; main(['--version']);"
@@ -146,7 +163,11 @@ def test_a_closed_descriptor_never_becomes_another_file() -> None:
 
 
 def test_a_full_disk_or_a_reader_that_left() -> None:
-    assert vmrun("schema", shell=">/dev/full").returncode == 125
+    for verb, code in (("schema", 2), ("boards", 2), ("explain", 2)):
+        full = vmrun(verb, shell=">/dev/full")
+        assert full.returncode == code
+        assert "error[E521]: standard output cannot be written: No space left" in full.stderr
+        assert "E500" not in full.stderr and "Exception ignored" not in full.stderr
     piped = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m vmrun schema | true; echo ${{PIPESTATUS[0]}}"],
         env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,

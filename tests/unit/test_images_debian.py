@@ -16,7 +16,8 @@ from images_kit import RELEASE, control, deb, kernel_files, server, tar
 
 from patience import patience
 from vmrun.errors import ArtifactError
-from vmrun.images import apt, aptsources, archive
+from vmrun.frozen import evolve
+from vmrun.images import apt, aptsources, archive, lock
 from vmrun.images import deb as debs
 from vmrun.images.apt import Apt
 from vmrun.images.debian import Debian
@@ -206,6 +207,82 @@ def test_kernel_from_its_meta_package(tmp_path: Path, repository: Repository) ->
         "net_failover",
         "virtio_net",
     ]
+
+
+def spread(repository: Repository, version: str = "7.2-1") -> DebianSource:
+    """Add a kernel as Debian has it from Linux 7.2 on: an empty linux-image package that needs three others."""
+    kinds = ("base", "binary", "modules")
+    parts = {kind: f"linux-{kind}-{RELEASE}2" for kind in kinds}
+    tree = f"usr/lib/modules/{RELEASE}2"
+    files: dict[str, dict[str, bytes | None]] = {kind: {} for kind in kinds}
+    for name, data in kernel_files(f"{RELEASE}2").items():
+        if name.startswith("boot/vmlinux-"):
+            files["binary"][f"{tree}/vmlinuz"] = data
+        elif name.startswith("boot/config-"):
+            files["base"][f"{tree}/config"] = data
+        elif name.startswith(f"{tree}/kernel/"):
+            files["modules"][name] = data
+        else:
+            files["base"][name] = data
+    needs = ", ".join(f"{package} (= {version})" for package in parts.values())
+    meta = f"linux-image-{RELEASE}2"
+    repository.add("linux-image-new", version, {}, depends=f"{meta} (= {version})")
+    repository.add(meta, version, {}, depends=f"dracut | initramfs-tools (>= 0.1), {needs}")
+    for kind in kinds:
+        repository.add(parts[kind], version, files[kind])
+    return DebianSource("linux-image-new", "sid")
+
+
+@needs_apt
+def test_kernel_spread_over_packages(tmp_path: Path, repository: Repository) -> None:
+    source = spread(repository)
+    store = Store(tmp_path / "cache")
+    found = debian(store, repository).kernel(source, ["usbcore"])
+    assert found.image.path.read_bytes() == b"a kernel" * 100
+    assert found.config is not None
+    assert found.config.path.read_bytes() == b"CONFIG_VIRTIO_MMIO=m\n"
+    assert (found.release, found.version) == (f"{RELEASE}2", "7.2-1")
+    assert len(list(store.digests())) == 3, "image, config, and one pack: no package stays"
+    by_path = DebianSource("linux-image-new", "sid", f"usr/lib/modules/{RELEASE}2/vmlinuz")
+    assert debian(store, repository).file(by_path, str(by_path.file)).sha256 == found.image.sha256
+    shutil.rmtree(repository.folder)
+    names = [m.name for m in debian(store, repository, offline=True).closure(source, ("ext4", "virtio_console"))]
+    assert names[-1] == "ext4"
+    assert "jbd2" in names
+
+
+@needs_apt
+def test_every_package_of_a_spread_kernel_is_pinned(tmp_path: Path, repository: Repository) -> None:
+    source = spread(repository)
+    empty = Lock(tmp_path / "vmrun.lock", {})
+    fresh = Resolver(Store(tmp_path / "a"), "riscv64", debian=debian(Store(tmp_path / "a"), repository))
+    lock.write(empty.path, {empty.key(s, "riscv64"): pin for s, pin in fresh.pins(source)})
+    held = lock.read(empty.path)
+    assert sorted(key.partition("riscv64:")[2] for key in held.pins) == [
+        *(f"linux-{kind}-{RELEASE}2" for kind in ("base", "binary")),
+        "linux-image-new",
+        f"linux-modules-{RELEASE}2",
+    ]
+    found = debian(Store(tmp_path / "b"), repository, lock=held, locked=True).kernel(source)
+    assert found.modules is not None
+    binary = f"debian:sid:riscv64:linux-binary-{RELEASE}2"
+    for pins, code in (
+        ({k: v for k, v in held.pins.items() if k != binary}, "E250"),
+        (held.pins | {binary: evolve(held.pins[binary], sha256="0" * 64)}, "E251"),
+    ):
+        with pytest.raises(ArtifactError) as caught:
+            debian(Store(tmp_path / code), repository, lock=Lock(empty.path, pins), locked=True).kernel(source)
+        assert caught.value.code == code
+
+
+@needs_apt
+def test_no_kernel_says_where_it_was_looked_for(tmp_path: Path, repository: Repository) -> None:
+    repository.add("linux-image-7.9-x", "1", {"usr/share/x": b""})
+    with pytest.raises(ArtifactError) as caught:
+        debian(Store(tmp_path / "cache"), repository).kernel(DebianSource("linux-image-7.9-x", "sid"))
+    assert caught.value.code == "E236"
+    assert "linux-image-7.9-x 1 has no kernel in boot/ or usr/lib/modules/" in caught.value.message
+    assert "linux-image" not in str(caught.value.remedy), "that is what was named"
 
 
 @needs_apt
@@ -494,7 +571,7 @@ def test_locked(tmp_path: Path, repository: Repository) -> None:
             Resolver(store, "riscv64", lock=empty, locked=True, debian=strict).kernel(source)
         assert caught.value.code == "E250"
     fresh = Resolver(store, "riscv64", debian=debian(store, repository, refresh=True))
-    pins = {empty.key(source, "riscv64"): fresh.pin(source) for source in (path, SOURCE)}
+    pins = {empty.key(s, "riscv64"): pin for source in (path, SOURCE) for s, pin in fresh.pins(source)}
     pins[empty.key(url, "riscv64")] = Pin("b" * 64, 1)
     lock = Lock(empty.path, pins)
     assert pins["debian:trixie:riscv64:linux-image-riscv64"].package == KERNEL

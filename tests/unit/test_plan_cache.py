@@ -22,9 +22,10 @@ from vmrun.frozen import evolve
 from vmrun.images.store import Store
 from vmrun.plan import codec
 from vmrun.plan.model import MachinePlan
-from vmrun.run import fresh, plancache
-from vmrun.run.plancache import LookedAt
-from vmrun.run.planning import plan_manifest
+from vmrun.planning import cache as plancache
+from vmrun.planning import making as fresh
+from vmrun.planning.cache import LookedAt
+from vmrun.planning.planner import plan_manifest
 
 TEXT = (
     BASE.replace("[machine]", 'extends = ["base.toml"]\n[vars]\nword = "${env:VMRUN_TEST_WORD:-none}"\n[machine]')
@@ -189,9 +190,9 @@ def loaded_by(*paths: Path) -> list[str]:
     """Return what one process after another loads to plan each of ``paths``, of what a plan in the cache needs not."""
     time.sleep(0.1)  # what the cache asks of files before it trusts them
     script = (
-        "import sys; from vmrun.run.planning import plan_manifest; plan_manifest(sys.argv[1], anywhere=True);"
+        "import sys; from vmrun.planning.planner import plan_manifest; plan_manifest(sys.argv[1], anywhere=True);"
         "print(sorted(m for m in sys.modules if m.split('.')[0] in ('pydantic', 'rich', 'tomli', 'tree_sitter')"
-        " or m.startswith(('vmrun.schema', 'vmrun.devices', 'vmrun.boards', 'vmrun.run.fresh'))))"
+        " or m.startswith(('vmrun.schema', 'vmrun.devices', 'vmrun.boards', 'vmrun.planning.making'))))"
     )
     return [
         subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True).stdout

@@ -16,7 +16,7 @@ from vmrun.cli.main import main
 from vmrun.errors import Diagnostic
 from vmrun.images.resolve import KernelArtifact
 from vmrun.images.sources import CachedFile
-from vmrun.run import check
+from vmrun.planning import findings as check
 from vmrun.tables.fdt import decode
 
 

@@ -44,7 +44,7 @@ def run(args: Namespace) -> int:
 
 def _check(args: Namespace) -> int:
     from vmrun.boards.registry import known
-    from vmrun.run.check import findings
+    from vmrun.planning.findings import findings
 
     def board_checks(loaded: LoadedManifest) -> Iterable[Diagnostic]:
         return findings(loaded, artifacts=not args.no_artifacts)

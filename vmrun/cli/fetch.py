@@ -47,7 +47,7 @@ def _verify(store: Store) -> int:
 def _fetch(args: Namespace, store: Store) -> bool:
     """Fetch what every manifest names; return whether all of it is here. What is missing for one stops no other."""
     from vmrun.boards import registry
-    from vmrun.run.artifacts import resolve_artifacts
+    from vmrun.planning.artifacts import resolve_artifacts
     from vmrun.schema.load import load_manifest
     from vmrun.ui.diagnostics import show
     from vmrun.ui.view import choose

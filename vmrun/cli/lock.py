@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Pin, or check the pins. 0: done, or clean; 1: findings; errors that keep vmrun from looking are raised."""
     from vmrun.boards import registry
-    from vmrun.run.artifacts import lock_path
+    from vmrun.planning.artifacts import lock_path
     from vmrun.schema.load import load_manifest
 
     known = registry.known()
@@ -64,7 +64,7 @@ def _pins(path: Path, loaded: LoadedManifest, arch: str) -> dict[str, Pin]:
     from vmrun.images.lock import Lock
     from vmrun.images.resolve import Resolver
     from vmrun.images.store import Store
-    from vmrun.run.artifacts import DEBIAN_ARCHES, at_key, named_sources
+    from vmrun.planning.artifacts import DEBIAN_ARCHES, at_key, named_sources
     from vmrun.ui.view import choose
 
     empty = Lock(path, {})
@@ -75,7 +75,7 @@ def _pins(path: Path, loaded: LoadedManifest, arch: str) -> dict[str, Pin]:
         pins = {}
         for key, source in named_sources(loaded.manifest):
             with at_key(key):
-                pins[empty.key(source, debian_arch)] = resolver.pin(source)
+                pins.update((empty.key(part, debian_arch), pin) for part, pin in resolver.pins(source))
         return pins
     finally:
         view.close()
@@ -101,7 +101,7 @@ def _differences(lock: Lock, loaded: LoadedManifest, arch: str) -> Iterator[Diag
     from vmrun.images.lock import differs
     from vmrun.images.sources import PathSource, UrlSource
     from vmrun.images.store import Store
-    from vmrun.run.artifacts import DEBIAN_ARCHES, at_key, named_sources
+    from vmrun.planning.artifacts import DEBIAN_ARCHES, at_key, named_sources
 
     for key, source in named_sources(loaded.manifest):
         try:

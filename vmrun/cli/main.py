@@ -44,6 +44,8 @@ CODE_BLIND = 2
 UNREADABLE = ("E001", "E002")
 """Codes of a manifest that could not be looked at."""
 
+_PRINTERS = ("vmrun.cli.", "vmrun.ui.", "rich.")
+
 CODE_INTERRUPTED = 130
 CODE_SIGPIPE = 141
 
@@ -67,10 +69,11 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         from vmrun.errors import VmrunError
 
-        if not isinstance(error, VmrunError):
+        told = _shortage(error) or _unwritable(error) or error
+        if not isinstance(told, VmrunError):
             return _unexpected(error)
-        _show(error)
-        return failure_code(verb, error)
+        _show(told)
+        return failure_code(verb, told)
     finally:
         gc.enable()
 
@@ -169,12 +172,18 @@ def _say(text: str) -> None:
 
 
 def _fill_standard_files() -> None:
-    """Open /dev/null for each of 0, 1, 2 that was closed, so that no other file ever becomes one of them."""
+    """Open /dev/null for each of 0, 1, 2 that was closed, so that no other file ever becomes one of them.
+
+    Python has no stream for what was closed at its start: what is printed there goes nowhere as well.
+    """
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    for fd, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, "w", encoding="utf-8", errors="backslashreplace", closefd=False))  # noqa: SIM115
 
 
 def _show(error: VmrunError) -> None:
@@ -188,6 +197,34 @@ def _show(error: VmrunError) -> None:
         sys.stderr.flush()
     except OSError:
         return
+
+
+def _unwritable(error: Exception) -> VmrunError | None:
+    """Return that standard output takes no more, if ``error`` came of that; drop what is left to be written.
+
+    Only who wrote tells the error of one stream from that of another: `cli` and `ui` print, and name their files.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    writer = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
+    if not isinstance(error, OSError) or error.filename is not None or not writer.startswith(_PRINTERS):
+        return None
+    from vmrun.errors import HostError
+
+    _drop_output()
+    text = f"standard output cannot be written: {error.strerror}"
+    return HostError(text, code="E521", errno=error.errno, remedy="make room, or send it elsewhere")
+
+
+def _shortage(error: Exception) -> VmrunError | None:
+    """Return what the host has too little of, where that is behind ``error``."""
+    try:
+        from vmrun.run.shortage import named
+
+        return named(error)
+    except (OSError, ImportError, MemoryError):  # too little even to say so
+        return None
 
 
 def _drop_output() -> None:

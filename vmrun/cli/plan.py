@@ -57,7 +57,7 @@ def run(args: Namespace) -> int:
 
 
 def _plan(args: Namespace, path: str) -> MachinePlan:
-    from vmrun.run.planning import is_saved, plan_manifest
+    from vmrun.planning.planner import is_saved, plan_manifest
 
     # What changes a manifest changes the manifest of a comparison, never the saved plan that it is compared with.
     saved = is_saved(path) and args.diff is not None

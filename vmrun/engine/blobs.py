@@ -5,24 +5,29 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from vmrun.core.machine import CoreMachine
 from vmrun.errors import HostError
 from vmrun.plan.model import SEED_SIZE, Blob, MachinePlan
 
+PIECE = 1 << 20
+"""Bytes of a file that are copied between two looks at whether they are still wanted."""
+
 
 class Loading:
     """Copies blobs into RAM on a thread of its own while a ``with`` block makes the rest of the machine.
 
     A kernel of 50 MiB takes about as long as everything else. The block's end waits, and raises what `load_blob` did.
+    Where the block or the wait is left by another exception, an interrupt above all, the copying is given up at once.
     """
 
     def __init__(self, core: CoreMachine, blobs: Sequence[Blob]) -> None:
         self._core = core
         self._blobs = blobs
         self._failure: BaseException | None = None
+        self._given_up = threading.Event()
         self._thread = threading.Thread(target=self._run, name="blobs", daemon=True)
 
     def __enter__(self) -> None:
@@ -31,20 +36,25 @@ class Loading:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._thread.join()
+        try:
+            if error is None:
+                self._thread.join()
+        finally:  # RAM is unmapped next: nobody may write to it any more
+            self._given_up.set()
+            self._thread.join()
         if error is None and self._failure is not None:
             raise self._failure
 
     def _run(self) -> None:
         try:
             for blob in self._blobs:
-                load_blob(self._core, blob)
+                load_blob(self._core, blob, self._given_up.is_set)
         except BaseException as error:  # handed to the thread that waits
             self._failure = error
 
 
-def load_blob(core: CoreMachine, blob: Blob) -> None:
-    """Copy ``blob`` into RAM.
+def load_blob(core: CoreMachine, blob: Blob, given_up: Callable[[], bool] = lambda: False) -> None:
+    """Copy ``blob`` into RAM, a piece at a time; ``given_up`` is asked before each, and ends the copying.
 
     Raise HostError E311 where its file cannot be read, E312 where it is another than planned.
     """
@@ -59,7 +69,10 @@ def load_blob(core: CoreMachine, blob: Blob) -> None:
         fd = os.open(blob.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             _check_file(fd, blob)
-            core.load_fd(blob.gpa, fd, blob.offset, blob.size, blob.name)
+            for at in range(0, blob.size, PIECE):
+                if given_up():
+                    return
+                core.load_fd(blob.gpa + at, fd, blob.offset + at, min(PIECE, blob.size - at), blob.name)
         finally:
             os.close(fd)
     except OSError as error:

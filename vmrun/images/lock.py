@@ -22,13 +22,17 @@ _HEADER = "# Written by `vmrun lock`: every artefact by digest. Not to be edited
 
 @frozen
 class Pin:
-    """One pinned artefact: ``sha256`` and ``size`` in bytes of the file, of a Debian package those of its .deb."""
+    """One pinned artefact: ``sha256`` and ``size`` in bytes of the file, of a Debian package those of its .deb.
+
+    ``parts`` are packages that belong to it, each with a pin of its own (see `vmrun.images.archive.Candidate`).
+    """
 
     sha256: str
     size: int
     package: str = ""
     version: str = ""
     filename: str = ""
+    parts: tuple[str, ...] = ()
 
 
 @frozen
@@ -98,6 +102,8 @@ def text(pins: Mapping[str, Pin]) -> str:
         for name in ("package", "version", "filename"):
             if value := getattr(pin, name):
                 parts.append(f"{name} = {_quoted(value)}\n")
+        if pin.parts:
+            parts.append(f"parts = [{', '.join(map(_quoted, pin.parts))}]\n")
         parts.append(f"sha256 = {_quoted(pin.sha256)}\nsize = {pin.size}\n")
     return "".join(parts)
 
@@ -128,7 +134,10 @@ def _pin(path: Path, key: str, value: object) -> Pin:
         raise _unreadable(path, f"`{key}` has no size")
     if not all(isinstance(value.get(name, ""), str) for name in ("package", "version", "filename")):
         raise _unreadable(path, f"`{key}` has a value that is no string")
-    return Pin(**value)
+    parts = value.get("parts", [])
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise _unreadable(path, f"`{key}` has parts that are no list of strings")
+    return Pin(**{**value, "parts": tuple(parts)})
 
 
 def _unreadable(path: Path, why: str) -> ArtifactError:

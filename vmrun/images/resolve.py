@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from vmrun.errors import ArtifactError
 from vmrun.frozen import frozen
@@ -106,12 +106,17 @@ class Resolver:
         """Return Debian's static busybox of the guest's architecture."""
         return self._debian.file(DebianSource(BUSYBOX, suite), *_BUSYBOX_PATHS)
 
-    def pin(self, source: Source) -> Pin:
-        """Return what a lock file says of ``source`` as it is now. A Debian package is looked up, not fetched."""
+    def pins(self, source: Source) -> Iterator[tuple[Source, Pin]]:
+        """Yield what a lock file says of ``source``, and of its parts, as they are now.
+
+        A Debian package is looked up, not fetched.
+        """
         if isinstance(source, DebianSource):
-            return pin_of(self._debian.resolve(source))
-        found = self.file(source)
-        return Pin(found.sha256, found.size)
+            yield source, pin_of(self._debian.resolve(source))
+            yield from ((part, pin_of(found)) for part, found in self._debian.parts(source))
+        else:
+            found = self.file(source)
+            yield source, Pin(found.sha256, found.size)
 
     def _check(self, source: PathSource | UrlSource, sha256: str) -> None:
         """Raise ArtifactError where only pinned sources may be taken and this one is not (E250) or differs (E251)."""

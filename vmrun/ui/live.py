@@ -7,6 +7,7 @@ instruction, and what follows are lines.
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -15,12 +16,12 @@ from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 from rich.rule import Rule
 from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
 
 from vmrun.plan.model import MachinePlan
 from vmrun.run.outcome import Outcome
 from vmrun.ui import words
+from vmrun.ui.flow import Flow, piece
 from vmrun.ui.machine import draw_machine
 from vmrun.units import format_time_ns
 
@@ -98,13 +99,11 @@ class LiveView:
         parts: list[RenderableType] = []
         if self._plan is not None:
             parts.append(draw_machine(self._plan))
-        line = Table.grid(padding=(0, 1))
-        steps: list[RenderableType] = [Text(f"✓ {name}", style="dim") for name, _ in self._phases[:-1]]
         if self._phases:
-            self._spinner.update(text=Text(self._phases[-1][0], style="bold"))
-            steps.append(self._spinner)
-        line.add_row("", *steps)
-        parts.append(line)
+            now = self._phases[-1][0]
+            over = (piece((f"✓ {name}", "dim")) for name in self._lengths() if name != now)
+            self._spinner.update(text=Text(now, style="bold"))
+            parts += [Padding(part, (0, 2)) for part in (Flow(over, gap=1), self._spinner)]
         if self._transfer is not None:
             parts.append(self._progress)
         return Group(*parts)
@@ -122,14 +121,16 @@ class LiveView:
         self._handed_over = True
         if self._plan is not None:
             self._console.print(draw_machine(self._plan))
-        shown = [Text.assemble((name, "dim"), " ", (format_time_ns(ns), "bold")) for name, ns in self._lengths()]
-        self._console.print(Padding(Text("  ").join(shown), (0, 2)))
+        shown = (piece((name, "dim"), " ", (format_time_ns(ns), "bold")) for name, ns in self._lengths().items())
+        self._console.print(Padding(Flow(shown, gap=2), (0, 2)))
         self._console.print(Rule(Text("console", style="dim"), style="bright_black"))
 
-    def _lengths(self) -> list[tuple[str, int]]:
-        """Return how long each phase took that ended before the newest."""
-        ends = [at for _, at in self._phases[1:]]
-        return [(name, end - at) for (name, at), end in zip(self._phases, ends, strict=False)]
+    def _lengths(self) -> dict[str, int]:
+        """Return how long the phases took that ended before the newest, those of the same name together."""
+        sums: dict[str, int] = {}
+        for (name, at), (_, end) in pairwise(self._phases):
+            sums[name] = sums.get(name, 0) + end - at
+        return sums
 
     # ---- lines at any time -----------------------------------------------------------------------------------------
 
@@ -174,12 +175,13 @@ class LiveView:
 def _timeline(outcome: Outcome, width: int) -> RenderableType:
     """Draw the phases as one bar to scale, and their times below it."""
     total = max(1, words.total_ns(outcome))
-    bar, legend = Text(), Text()
+    bar = Text()
     for phase in outcome.phases:
         style = _PHASE_STYLES.get(phase.name, "white")
         end = round(phase.end_ns * width / total)
         bar.append("━" * max(0, end - len(bar)), style)
-        legend.append("● ", style).append(f"{phase.name} ", "dim")
-        legend.append(f"{format_time_ns(phase.end_ns - phase.start_ns)}   ", "bold")
-    legend.rstrip()
-    return Group(bar, legend)
+    legend = (
+        piece(("● ", _PHASE_STYLES.get(name, "white")), (f"{name} ", "dim"), (format_time_ns(ns), "bold"))
+        for name, ns in words.phase_lengths(outcome).items()
+    )
+    return Group(bar, Flow(legend))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vmrun.plan.model import MachinePlan
-from vmrun.run.outcome import CODE_DEAD, CODE_TIMEOUT, CODE_VMRUN, FAULT, Outcome
+from vmrun.run.outcome import CODE_DEAD, CODE_TIMEOUT, CODE_VMRUN, FAULTS, Outcome
 from vmrun.units import format_size, format_time_ns
 
 FIRST_INSTRUCTION = "kernel"
@@ -32,12 +32,17 @@ def engine_line(plan: MachinePlan) -> str:
     return clean(f"engine {plan.engine}: {plan.why}")
 
 
-def phases_line(outcome: Outcome) -> str:
-    """Return every phase with its time, phases of the same name together."""
+def phase_lengths(outcome: Outcome) -> dict[str, int]:
+    """Return the nanoseconds of every phase by its name, phases of the same name together, in order."""
     sums: dict[str, int] = {}
     for phase in outcome.phases:
         sums[phase.name] = sums.get(phase.name, 0) + phase.end_ns - phase.start_ns
-    return " · ".join(f"{name} {format_time_ns(ns)}" for name, ns in sums.items())
+    return sums
+
+
+def phases_line(outcome: Outcome) -> str:
+    """Return every phase with its time."""
+    return " · ".join(f"{name} {format_time_ns(ns)}" for name, ns in phase_lengths(outcome).items())
 
 
 def total_ns(outcome: Outcome) -> int:
@@ -52,7 +57,7 @@ def guest_error_lines(outcome: Outcome) -> list[str]:
 
 def report_lines(outcome: Outcome) -> list[str]:
     """Return what the engine tells of a fault beyond the verdict, line by line."""
-    lines = outcome.report.splitlines() if outcome.reason == FAULT else []
+    lines = outcome.report.splitlines() if outcome.reason in FAULTS else []
     return [f"  {clean(line)}" for line in lines if line != outcome.detail]
 
 
