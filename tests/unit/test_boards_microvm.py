@@ -184,6 +184,15 @@ def test_a_kernel_told_to_leave_acpi_alone_gets_the_other_tables(tmp_path: Path)
     text = BASE.replace("[boot]", '[boot]\ncmdline = ["quiet acpi=off"]')
     assert planned(tmp_path, text).blob("rsdp") is None
     assert planned(tmp_path, text, tables="acpi").blob("rsdp") is not None
+    for words in ('motd="x acpi=off y"', "-- acpi=off"):
+        other = BASE.replace("[boot]", f"[boot]\ncmdline = ['{words}']")
+        assert planned(tmp_path, other).blob("rsdp") is not None
+
+
+def test_the_mp_kernels_devices_are_the_kernels_not_inits(tmp_path: Path) -> None:
+    text = EVERYTHING.replace("[boot]", '[boot]\ncmdline = ["quiet", "--", "single"]')
+    line = planned(tmp_path, text, tables="mptable").cmdline
+    assert line.endswith(" -- single") and "virtio_mmio.device=" in line
 
 
 # ---- what describes it -----------------------------------------------------------------------------------------------

@@ -257,12 +257,27 @@ def test_the_command_line_follows_the_consoles(extra: str, cmdline: str, console
         ('["earlycon", "x=1"]', "console=hvc0 earlycon x=1"),
         ('["a=1 console=tty0"]', "a=1 console=tty0 earlycon=sbi"),
         ('["xconsole=1"]', "console=hvc0 xconsole=1 earlycon=sbi"),
-        ('["quiet", "--", "single"]', "earlycon=sbi console=hvc0 quiet -- single"),
+        ('["quiet", "--", "single"]', "console=hvc0 quiet earlycon=sbi -- single"),
+        ('["quiet -- single console=x earlycon"]', "console=hvc0 quiet earlycon=sbi -- single console=x earlycon"),
+        ('["--"]', "console=hvc0 earlycon=sbi --"),
+        ("""['motd="see console=none here"']""", 'console=hvc0 motd="see console=none here" earlycon=sbi'),
+        ("""['motd="a -- b"', "x"]""", 'console=hvc0 motd="a -- b" x earlycon=sbi'),
+        ("""['"console=ttyS0 odd" x']""", '"console=ttyS0 odd" x earlycon=sbi'),
+        ("""['"--" single']""", 'console=hvc0 earlycon=sbi "--" single'),
+        ('["--x", "-- = --"]', "console=hvc0 --x earlycon=sbi -- = --"),
+        ('"root=/dev/vda -- x"', "root=/dev/vda -- x"),
+        ("""'just "this'""", 'just "this'),
     ],
 )
 def test_what_the_manifest_says_of_consoles_is_not_said_again(given: str, cmdline: str, tmp_path: Path) -> None:
     text = BASE + f"cmdline = {given}\n[console.main]\n"
     assert planned(tmp_path, text).cmdline == cmdline
+
+
+def test_a_guest_that_is_no_linux_gets_its_words_alone(tmp_path: Path) -> None:
+    plan = planned(tmp_path, BASE + 'cmdline = ""\n[console.main]\n')
+    assert plan.cmdline == "" and plan.run.console == "console.main"
+    assert tree_of(plan).find("chosen").prop("bootargs") is None  # type: ignore[union-attr]
 
 
 def test_serial_logs_belong_to_the_boards_uart(tmp_path: Path) -> None:

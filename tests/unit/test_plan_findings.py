@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,7 +14,8 @@ from plan_kit import BASE, image, load, write
 
 from patience import patience
 from vmrun.cli.main import main
-from vmrun.errors import Diagnostic
+from vmrun.devices.virtio.virtio_blk import scratch
+from vmrun.errors import Diagnostic, HostError
 from vmrun.images.resolve import KernelArtifact
 from vmrun.images.sources import CachedFile
 from vmrun.planning import findings as check
@@ -69,6 +71,32 @@ def test_a_torn_sector_is_an_error_where_it_would_be_written(mode: str, severity
 def test_a_raw_disk_may_look_like_anything(tmp_path: Path) -> None:
     (tmp_path / "disk.img").write_bytes(b"QFI\xfb" + bytes(508))
     assert found(tmp_path, DISK + 'format = "raw"\n') == []
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (BASE + '[disk.root]\nsize = "256TiB"\n', ("disk", "root", "size")),
+        (DISK, ("disk", "root", "path")),
+    ],
+)
+def test_a_disk_larger_than_a_file_may_be(tmp_path: Path, text: str, key: tuple[str, ...]) -> None:
+    with (tmp_path / "disk.img").open("wb") as file:
+        file.truncate(1 << 40)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 39, hard))
+    try:
+        finding = only(tmp_path, text)
+        with pytest.raises(HostError) as caught, scratch("disk.root", 1 << 40):
+            pass
+        with pytest.raises(HostError) as beyond, scratch("disk.root", 1 << 63):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (finding.code, finding.key) == (caught.value.code, key) == ("E121", key)
+    assert beyond.value.code == "E121" and finding.help is not None and "smaller" in finding.help
+    with scratch("disk.root", 1 << 30) as (fd, _):
+        assert os.fstat(fd).st_size == 1 << 30
 
 
 def test_a_read_only_file_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

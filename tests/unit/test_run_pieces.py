@@ -320,6 +320,15 @@ def test_timers_fire_once_in_their_time_and_can_be_cancelled() -> None:
     assert fired == ["a"]
 
 
+@pytest.mark.parametrize("days", [1, 25, 366, 366_000])
+def test_a_timer_may_be_further_away_than_poll_can_wait(days: int) -> None:
+    loop = Loop(lambda: 0)
+    loop.set_timer("late", days * 86_400 * 10**9, lambda: None)
+    loop.wake()
+    loop.turn()
+    loop.close()
+
+
 def test_the_clock_starts_with_the_process() -> None:
     age = time.monotonic_ns() - process_start_ns()
     assert time.process_time_ns() <= age + 10_000_000

@@ -105,7 +105,7 @@ FELL = Outcome("fault", 255, "vCPU 0: fell", phases=PHASES, report="vCPU 0: fell
 def test_a_fault_shows_the_engines_report_after_the_verdict(options: dict[str, bool]) -> None:
     lines = plain(FELL, **options)
     verdict = next(i for i, line in enumerate(lines) if "fell" in line)
-    assert lines[verdict + 1 : verdict + 3] == ["vmrun:   exit reason 17 [2J", "vmrun:   rip 1"]
+    assert lines[verdict + 1 : verdict + 3] == ["vmrun:   exit reason 17\\x1b[2J", "vmrun:   rip 1"]
     assert sum("fell" in line for line in lines) == 1
     assert not any("rip 1" in line for line in plain(evolve(FELL, reason="panic"), **options))
 

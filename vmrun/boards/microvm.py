@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 from vmrun.boards import bounds, loading
 from vmrun.boards.assembly import assemble
 from vmrun.boards.board import Layout
-from vmrun.boards.consoles import UART_ID, Console, cmdline, consoles, says
+from vmrun.boards.consoles import UART_ID, Console, cmdline, consoles, own, says
 from vmrun.boards.limits import LIMITS
 from vmrun.boards.places import Fixed, Places, PlatformBus
 from vmrun.boards.slots import given, on_bus, wanted, with_images
 from vmrun.boards.x86 import boot as x86_boot
 from vmrun.boards.x86 import cpu as x86_cpu
 from vmrun.boards.x86 import tables as microvm_tables
+from vmrun.boot.cmdline import find
 from vmrun.boot.x86_memory import place_initrd
 from vmrun.devices import registry as devices
 from vmrun.frozen import evolve
@@ -90,7 +91,7 @@ class Microvm:
             *places.bus(BUS, on_bus(manifest, self.name, _elsewhere(manifest), has_bus=tables == "acpi")),
         )
         ttys = tuple(consoles(manifest, self.name))
-        words = " ".join(_cmdline(manifest, ttys, placed, tables))
+        words = _cmdline(manifest, ttys, placed, tables)
         return Layout(cpu, ram, placed, ttys, words, tables)
 
     def load(
@@ -125,7 +126,7 @@ BOARD = Microvm()
 
 def tables_of(manifest: Manifest) -> str:
     """Return ``acpi`` or ``mptable``: what the guest learns its hardware from. One told ``acpi=off`` reads no ACPI."""
-    if manifest.machine.tables == "auto" and "acpi=off" in " ".join(manifest.boot.cmdline).split():
+    if manifest.machine.tables == "auto" and "off" in find(own(manifest), "acpi"):
         return "mptable"
     return bounds.tables(manifest, ("acpi", "mptable"))
 
@@ -161,15 +162,16 @@ def _elsewhere(manifest: Manifest) -> set[str]:
     return chosen | {fixed.kind for fixed in (*FIXED, *ISA)}
 
 
-def _cmdline(
-    manifest: Manifest, ttys: tuple[Console, ...], placed: tuple[DevicePlan, ...], tables: str
-) -> Iterator[str]:
+def _cmdline(manifest: Manifest, ttys: tuple[Console, ...], placed: tuple[DevicePlan, ...], tables: str) -> str:
     # There is no PCI, which a kernel would search for by ports, and complain.
-    if not says(manifest, "pci"):
-        yield "pci=off"
-    # The UART needs no early console: it is the kernel's from its first lines on.
-    yield from cmdline(manifest, ttys, None if ttys[0].device == UART_ID else EARLY_CONSOLE)
+    first = () if says(manifest, "pci") else ("pci=off",)
+    slots: tuple[str, ...] = ()
     if tables == "mptable" and not says(manifest, "virtio_mmio.device"):
-        for device in placed:
-            if device.transport is not None and device.interrupt is not None:
-                yield f"virtio_mmio.device={device.size}@{device.base:#x}:{device.interrupt.number}"
+        slots = tuple(
+            f"virtio_mmio.device={device.size}@{device.base:#x}:{device.interrupt.number}"
+            for device in placed
+            if device.transport is not None and device.interrupt is not None
+        )
+    # The UART needs no early console: it is the kernel's from its first lines on.
+    early = None if ttys[0].device == UART_ID else EARLY_CONSOLE
+    return cmdline(manifest, ttys, early, first=first, last=slots)

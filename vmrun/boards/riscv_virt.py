@@ -79,7 +79,7 @@ class RiscvVirt:
             *places.bus(BUS, on_bus(manifest, self.name, {fixed.kind for fixed in FIXED})),
         )
         ttys = tuple(consoles(manifest, self.name))
-        words = " ".join(cmdline(manifest, ttys, "sbi"))
+        words = cmdline(manifest, ttys, "sbi")
         return Layout(cpu, (ram,), placed, ttys, words, "fdt")
 
     def load(

@@ -87,7 +87,7 @@ class Virt:
             *places.bus(BUS, on_bus(manifest, self.name, {fixed.kind for fixed in FIXED})),
         )
         ttys = tuple(consoles(manifest, self.name, "ttyAMA0"))
-        words = " ".join(cmdline(manifest, ttys, EARLY_CONSOLE))
+        words = cmdline(manifest, ttys, EARLY_CONSOLE)
         return Layout(cpu, (ram,), placed, ttys, words, "fdt")
 
     def load(

@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, TextIO
 
+from vmrun.cli.streams import Writing, write
 from vmrun.frozen import as_dict, frozen
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def run(args: Namespace) -> int:
     if args.json:
         _json(standing, findings)
     else:
-        _show(standing, findings, sys.stdout)
+        with Writing():
+            _show(standing, findings, sys.stdout)
     return 0 if any(finding.verdict != "none" for finding in findings) else 1
 
 
@@ -56,7 +58,7 @@ def _json(standing: Standing, findings: tuple[Finding, ...]) -> None:
         "kernel_mode": _as_plain(standing.guest),
         "error": standing.error.code if standing.error else None,
     }
-    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    write(json.dumps(found, indent=2) + "\n")
 
 
 def _as_plain(guest: MicroGuest | None) -> dict[str, object] | None:

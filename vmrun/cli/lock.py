@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmrun.cli.streams import write
 from vmrun.errors import Diagnostic
+from vmrun.printable import clean
 
 if TYPE_CHECKING:
     from vmrun.images.lock import Lock, Pin
@@ -56,7 +58,7 @@ def _write(path: Path, manifests: list[tuple[LoadedManifest, str]], *, prune: bo
     for key in sorted(found):
         pin = found[key]
         state = "new" if key not in old.pins else "kept" if old.pins[key] == pin else "changed"
-        print(f"{path}: {key} {pin.version or pin.sha256[:16]} ({state})")
+        write(clean(f"{path}: {key} {pin.version or pin.sha256[:16]} ({state})") + "\n")
 
 
 def _pins(path: Path, loaded: LoadedManifest, arch: str) -> dict[str, Pin]:

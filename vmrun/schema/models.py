@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vmrun.schema.fields import (
     Argument,
-    CmdlineWord,
+    Cmdline,
     CpuModel,
     DebianPackage,
     DebianSuite,
@@ -123,8 +123,10 @@ class Boot(Table):
         (), description="Kernel modules from the kernel's package, loaded in this order with what they need."
     )
     initrd: Initrd | None = Field(None, description="The initramfs: built, or a file.")
-    cmdline: tuple[CmdlineWord, ...] = Field(
-        (), description="Kernel parameters; console= and the like are derived from the devices unless given."
+    cmdline: Cmdline = Field(
+        (),
+        description="Kernel parameters; console= and the like are derived from the devices unless given."
+        " A string is the whole command line as it stands, for guests that are no Linux too.",
     )
     firmware: Firmware | None = Field(None, description="Firmware to boot by.")
 

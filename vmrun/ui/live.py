@@ -19,6 +19,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from vmrun.plan.model import MachinePlan
+from vmrun.printable import clean
 from vmrun.run.outcome import Outcome
 from vmrun.ui import words
 from vmrun.ui.flow import Flow, piece
@@ -76,7 +77,7 @@ class LiveView:
     def start(self, label: str, total: int | None) -> None:
         """Draw a transfer's bar."""
         self.finish()
-        self._transfer = self._progress.add_task(words.clean(label), total=total)
+        self._transfer = self._progress.add_task(clean(label), total=total)
         self._draw()
 
     def advance(self, done: int) -> None:
@@ -136,11 +137,11 @@ class LiveView:
 
     def warn(self, text: str) -> None:
         """Print a warning."""
-        self._console.print(Text.assemble(("warning: ", "bold yellow"), words.clean(text)), soft_wrap=True)
+        self._console.print(Text.assemble(("warning: ", "bold yellow"), clean(text)), soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Print a line for a person."""
-        self._console.print(Text.assemble(("vmrun: ", "bold cyan"), words.clean(text)), soft_wrap=True)
+        self._console.print(Text.assemble(("vmrun: ", "bold cyan"), clean(text)), soft_wrap=True)
 
     # ---- after the guest -------------------------------------------------------------------------------------------
 
@@ -151,7 +152,7 @@ class LiveView:
         mark = Text("✓ ", style="bold green") if good else Text("✗ ", style="bold red")
         self._console.print(Rule(style="bright_black" if good else "red"))
         verdict = Text.assemble(
-            " ", mark, (words.clean(outcome.detail), "bold"), ("  exit code ", "dim"),
+            " ", mark, (clean(outcome.detail), "bold"), ("  exit code ", "dim"),
             (str(outcome.code), "bold green" if good else "bold red"),
             ("  after ", "dim"), (words.seconds(words.total_ns(outcome)).strip(), "bold"),
         )  # fmt: skip
@@ -160,12 +161,12 @@ class LiveView:
             self._console.print(Text(f" {line}"), soft_wrap=True)
         self._console.print(Padding(_timeline(outcome, max(20, self._console.width - 4)), (0, 2)))
         for line in words.guest_error_lines(outcome):
-            self._console.print(Text.assemble(("   ! ", "yellow"), (words.clean(line), "dim")), soft_wrap=True)
+            self._console.print(Text.assemble(("   ! ", "yellow"), (clean(line), "dim")), soft_wrap=True)
         if self._verbose:
             counters = ", ".join(f"{name} {value:,}" for name, value in outcome.counters.items())
             self._console.print(Text(f"   {counters}", style="dim"), soft_wrap=True)
         if outcome.folder is not None and (words.died(outcome) or self._verbose):
-            self._console.print(Text.assemble(("   results ", "dim"), words.clean(outcome.folder)), soft_wrap=True)
+            self._console.print(Text.assemble(("   results ", "dim"), clean(outcome.folder)), soft_wrap=True)
 
     def close(self) -> None:
         """Leave the terminal without anything that lives."""

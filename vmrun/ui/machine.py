@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vmrun.plan.model import Blob, DevicePlan, MachinePlan, RiscvCpus
-from vmrun.ui import words
+from vmrun.printable import clean
 from vmrun.ui.flow import Flow, piece
 from vmrun.units import format_size
 
@@ -31,9 +31,9 @@ def draw_machine(plan: MachinePlan) -> RenderableType:
     body.expand = True
     return Panel(
         body,
-        title=Text.assemble((f" {words.clean(plan.name)} ", "bold"), (f"{words.clean(plan.board)} ", "dim")),
+        title=Text.assemble((f" {clean(plan.name)} ", "bold"), (f"{clean(plan.board)} ", "dim")),
         title_align="left",
-        subtitle=Text.assemble((f" {plan.engine} ", "bold cyan"), (f"{words.clean(plan.why)} ", "dim")),
+        subtitle=Text.assemble((f" {clean(plan.engine)} ", "bold cyan"), (f"{clean(plan.why)} ", "dim")),
         subtitle_align="right",
         border_style="cyan",
         box=box.ROUNDED,
@@ -48,7 +48,7 @@ def _cpus(plan: MachinePlan) -> RenderableType:
         text.append(f"… {plan.cpu.count}  ", "bold green")
     cpu = plan.cpu
     about = f"{cpu.isa}  {cpu.mmu}" if isinstance(cpu, RiscvCpus) else " ".join((cpu.model, *cpu.features))
-    return text.append(words.clean(about), "dim")
+    return text.append(clean(about), "dim")
 
 
 class _Memory:
@@ -77,7 +77,7 @@ class _Memory:
         legend = [piece((f"{self._base:#x} ", "dim"), (format_size(self._size), "bold"))]
         for name in names:
             size = sum(blob.size for blob in self._blobs if _whole(blob) == name)
-            legend.append(piece(("■ ", style_of[name]), (words.clean(f"{name} "), "dim"), _about(size)))
+            legend.append(piece(("■ ", style_of[name]), (clean(f"{name} "), "dim"), _about(size)))
         yield Flow(legend)
 
 
@@ -96,8 +96,8 @@ class _Devices:
     def _row(self, device: DevicePlan) -> tuple[Text, ...]:
         irq = "" if device.interrupt is None else f"irq {device.interrupt.number}"
         return (
-            piece((words.clean(device.id), "bold")),
-            piece((words.clean(device.kind), "cyan")),
+            piece((clean(device.id), "bold")),
+            piece((clean(device.kind), "cyan")),
             piece((f"{device.base:#x}", "dim")),
             piece((irq, "dim")),
         )

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from vmrun.plan.model import MachinePlan
+from vmrun.printable import clean
 from vmrun.run.outcome import CODE_DEAD, CODE_TIMEOUT, CODE_VMRUN, FAULTS, Outcome
 from vmrun.units import format_size, format_time_ns
 
 FIRST_INSTRUCTION = "kernel"
 """The phase that begins with the guest's first instruction."""
-
-
-def clean(text: str) -> str:
-    """Return ``text`` on one line without anything that moves a cursor: part of it may be the guest's."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def seconds(ns: int) -> str:

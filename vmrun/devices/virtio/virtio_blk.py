@@ -18,6 +18,7 @@ from vmrun.devices.model import DeviceType, Driver, HostFailure, Needs, Wires, i
 from vmrun.devices.virtio.virtio_mmio import REGISTERS, aml, fdt
 from vmrun.errors import HostError
 from vmrun.plan.model import DevicePlan
+from vmrun.units import format_size
 
 if TYPE_CHECKING:
     from vmrun.core.machine import CoreMachine
@@ -27,6 +28,8 @@ _ERRORS = {
     errno.ENODATA: ("E354", "give it a size: truncate -s 1G FILE"),
     errno.EINVAL: ("E354", "make it whole: truncate -s %512 FILE"),
 }
+
+_TOO_LARGE = (errno.EFBIG, errno.EINVAL)
 
 
 _COUNTERS = ("reads", "writes", "flushes", "errors", "host_errors", "overlay_clusters")
@@ -64,8 +67,8 @@ class Disk:
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Disk:
     """Attach the disk at the property ``path`` in ``mode``, or an empty one of ``size`` bytes.
 
-    Raise HostError: E352 the file cannot be opened, E353 another run holds it, E354 its size is no disk's, E355 no
-    place for what the guest writes.
+    Raise HostError: E352 the file cannot be opened, E353 another run holds it, E354 its size is no disk's; or as
+    `scratch` does.
     """
     from vmrun._core import ffi, lib
 
@@ -80,12 +83,13 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Disk:
             fd = opened.enter_context(_image(own, kind == lib.VMR_DISK_RW, device.id, wires))
         else:
             what = device.id
-            fd, folder = opened.enter_context(_scratch(device.id))
-            own = f"its file in {folder}"
             size = device.properties.get("size", 0)
             assert isinstance(size, int)
-            os.ftruncate(fd, size)
-        overlay, folder = opened.enter_context(_scratch(device.id)) if kind == lib.VMR_DISK_OVERLAY else (-1, "")
+            fd, folder = opened.enter_context(scratch(device.id, size))
+            own = f"its file in {folder}"
+        overlay, folder = -1, ""
+        if kind == lib.VMR_DISK_OVERLAY:
+            overlay, folder = opened.enter_context(scratch(device.id, os.lseek(fd, 0, os.SEEK_END)))
         text = str(serial).encode() if serial is not None else ffi.NULL
         code = lib.vmr_virtio_blk_new(
             machine.handle, device.base, device.size, irq_of(device), fd, kind, overlay, text, out
@@ -129,17 +133,30 @@ def _scratch_folders() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _scratch(id: str) -> Iterator[tuple[int, str]]:
-    """Open an empty file that has no name, so that it is gone with its last descriptor; yield it and its folder."""
+def scratch(id: str, size: int) -> Iterator[tuple[int, str]]:
+    """Open an empty, sparse file of ``size`` bytes that has no name, so that it is gone with its last descriptor.
+
+    Yield it and its folder. Raise HostError: E355 no place for what the guest writes to the disk ``id``; E121 no file
+    system there has files of this size (ftruncate(2): EFBIG, EINVAL).
+    """
     fd, place = -1, ""
     problem: OSError | None = None
     for folder in _scratch_folders():
         try:
-            fd, place = _nameless(folder), folder
+            fd, place = _sized(folder, size), folder
             break
         except OSError as error:
-            problem = problem or error
+            if problem is None or error.errno in _TOO_LARGE:
+                problem = error
     if fd < 0:
+        if problem is not None and problem.errno in _TOO_LARGE:
+            raise HostError(
+                f"{id}: a disk of {format_size(size)} is larger than a file may be where the guest's writes go",
+                code="E121",
+                errno=problem.errno,
+                call="ftruncate",
+                remedy="make the disk smaller (ext4 has files of 16TiB), or set TMPDIR to a folder on XFS or Btrfs",
+            )
         why = problem.strerror if problem else "no folder"
         raise HostError(
             f"{id}: no place for what the guest writes: {why}", code="E355", remedy="set TMPDIR to a folder with room"
@@ -148,6 +165,18 @@ def _scratch(id: str) -> Iterator[tuple[int, str]]:
         yield fd, place
     finally:
         os.close(fd)
+
+
+def _sized(folder: str, size: int) -> int:
+    if size >> 63:  # off_t has a sign
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    fd = _nameless(folder)
+    try:
+        os.ftruncate(fd, size)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _nameless(folder: str) -> int:
