@@ -10,7 +10,6 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from plan_kit import write
 
 from patience import patience
 from vmrun.cli import main as cli

@@ -74,7 +74,7 @@ def _pins(path: Path, loaded: LoadedManifest, arch: str) -> dict[str, Pin]:
     try:
         debian_arch = DEBIAN_ARCHES.get(arch, arch)
         resolver = Resolver(Store(), debian_arch, refresh=True, progress=view)
-        pins = {}
+        pins: dict[str, Pin] = {}
         for key, source in named_sources(loaded.manifest):
             with at_key(key):
                 pins.update((empty.key(part, debian_arch), pin) for part, pin in resolver.pins(source))
