@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from vmrun.errors import ArtifactError, Diagnostic, Key, ManifestError, PlanError, VmrunError
@@ -48,7 +48,7 @@ class Found:
             else:
                 raise
 
-    def add(self, stage: str, findings: Iterator[Diagnostic]) -> None:
+    def add(self, stage: str, findings: Iterable[Diagnostic]) -> None:
         """Keep ``findings``; `settle` raises the errors among them where they are not collected."""
         self._kept[stage] += findings
 

@@ -121,6 +121,7 @@ def _board(loaded: LoadedManifest) -> Board:
 
 def _lay_out(loaded: LoadedManifest, board: Board, how: How, found: Found) -> LaidOut | None:
     """The first step. Return None where it cannot be taken, and ``found`` collects why."""
+    from vmrun.boards.takes import refusals
     from vmrun.planning.engines import offer_for
 
     manifest = loaded.manifest
@@ -128,7 +129,11 @@ def _lay_out(loaded: LoadedManifest, board: Board, how: How, found: Found) -> La
         accel = how.accel or manifest.machine.accel
         offer, lasting = offer_for(accel, board.arch, anywhere=how.anywhere, warn=how.warn)
         ports = ports_of(loaded, how)
-        return LaidOut(board.layout(manifest, offer, ports), offer, ports, lasting)
+        for error in refusals(manifest, board, offer):
+            found.add("machine", error.diagnostics())
+        found.settle()
+        if not found.all():
+            return LaidOut(board.layout(manifest, offer, ports), offer, ports, lasting)
     return None
 
 
