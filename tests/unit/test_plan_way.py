@@ -108,6 +108,14 @@ def test_what_a_lock_pins_is_what_is_resolved(tmp_path: Path, network: list[str]
     assert plan.blob("initrd") is not None and not plan.assumed and not network
 
 
+def test_what_is_wrong_with_one_manifest_stops_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = write(tmp_path, BASE + "[cpu]\ncount = 9\n").rename(tmp_path / "bad.toml")
+    good = write(tmp_path)
+    assert main(["fetch", str(bad), str(good)]) == 2
+    said = capsys.readouterr()
+    assert "E106" in said.err and "bad.toml:11" in said.err and f"{good}: kernel: " in said.out
+
+
 FAULTS = {
     "a board's bound": ("[cpu]\ncount = 9\n", "E106"),
     "no initrd": ('initrd = { path = "gone" }\n', "E201"),

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from vmrun.cli.streams import write
-from vmrun.errors import ArtifactError, HostError
+from vmrun.errors import ArtifactError, HostError, ManifestError
 from vmrun.printable import clean
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _fetch(args: Namespace, store: Store) -> bool:
             loaded = steps.loaded_from(name, how)
             try:
                 found = steps.fetch(loaded, how, store)
-            except ArtifactError as error:
+            except (ArtifactError, ManifestError) as error:
                 complete = False
                 show([loaded.located(finding) for finding in error.diagnostics()], sys.stderr)
                 continue

@@ -24,7 +24,8 @@ def is_saved(path: str | os.PathLike[str]) -> bool:
 def plan_manifest(path: str | os.PathLike[str], how: How = How(), *, cached: bool = True) -> MachinePlan:  # noqa: B008
     """Return the plan of the manifest, or the saved plan, in the file ``path``, made as ``how`` says.
 
-    ``cached`` False makes the plan anew. Raise ManifestError, ArtifactError, HostError or PlanError.
+    ``cached`` False makes the plan anew. ``how`` collects nothing, since there is nobody to tell. Raise ManifestError,
+    ArtifactError, HostError or PlanError.
     """
     name = os.fspath(path)
     if is_saved(name):
@@ -34,7 +35,7 @@ def plan_manifest(path: str | os.PathLike[str], how: How = How(), *, cached: boo
     from vmrun.planning import cache as plancache
 
     key = None
-    if how.artifacts and cached and not how.refresh:
+    if how.artifacts and cached and not (how.refresh or how.stand_in):
         named = [
             str(Path(name).absolute()),
             list(how.sets),
