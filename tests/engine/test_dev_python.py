@@ -174,13 +174,13 @@ def test_an_empty_slot_is_no_device() -> None:
 class ScriptedCore:
     """Stands in for the C core's vCPU: plays exits."""
 
-    def __init__(self, machine: Any, exits: list[tuple[int, int, int, int]]) -> None:
+    def __init__(self, machine: Any, exits: list[tuple[int, int, int, int, int]]) -> None:
         self.exits = exits
         self.answers: list[int] = []
 
     def run(self, exit: Any) -> None:
         self.answers.append(exit.data)
-        exit.kind, exit.gpa, exit.size, exit.data = self.exits.pop(0)
+        exit.kind, exit.window, exit.offset, exit.size, exit.data = self.exits.pop(0)
 
 
 def test_exits_reach_the_windows_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,9 +198,9 @@ def test_exits_reach_the_windows_of_python(monkeypatch: pytest.MonkeyPatch) -> N
         core = ScriptedCore(
             b.machine,
             [
-                (lib.VMR_EXIT_MMIO_READ, RTC + 4 * 6, 4, 99),
-                (lib.VMR_EXIT_MMIO_WRITE, TEST, 4, 7 << 16 | 0x3333),
-                (lib.VMR_EXIT_STOPPED, 0, 0, 0),
+                (lib.VMR_EXIT_MMIO_READ, 1, 4 * 6, 4, 99),
+                (lib.VMR_EXIT_MMIO_WRITE, 0, 0, 4, 7 << 16 | 0x3333),
+                (lib.VMR_EXIT_STOPPED, 0, 0, 0, 0),
             ],
         )
 

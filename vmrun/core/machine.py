@@ -6,24 +6,19 @@ descriptors, after every vCPU thread has returned.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from vmrun._core import ffi, lib
+from vmrun.core.memory import Region
+from vmrun.core.windows import MmioHandler, Window
 from vmrun.errors import HostError
 
-
-class MmioHandler(Protocol):
-    """Serves a window from Python: cold registers only. Called from any vCPU's thread."""
-
-    def read(self, offset: int, size: int) -> int:
-        """Return the value at ``offset`` bytes into the window, ``size`` bytes wide."""
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        """Take ``value``, ``size`` bytes wide, at ``offset``."""
+__all__ = ["CoreMachine", "MmioHandler"]
 
 
 class CoreMachine:
@@ -38,7 +33,8 @@ class CoreMachine:
         if code:
             raise HostError(f"a machine: {os.strerror(-code)}", code="E350", errno=-code, call="vmr_machine_new")
         self.handle: Any = out[0]
-        self._windows: list[tuple[int, int, MmioHandler]] = []
+        self._windows: dict[int, Window] = {}
+        self._window_ids = itertools.count()
         self._wrongs: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
         self._closers: list[Callable[[], None]] = []
@@ -77,8 +73,16 @@ class CoreMachine:
         code = lib.vmr_ram_add(self.handle, base, size)
         self.check(code, "memory", error="E351", remedy="set a smaller memory.size")
 
+    def add_region(self, base: int | None, size: int, kind: str = "ram", *, shared: bool = False) -> Region:
+        """Return new guest memory, multiples of 4096 bytes; ``base`` None: nowhere yet. While vCPUs run, too.
+
+        ``kind``: ``ram``; ``rom``, whose writes by the guest leave to the bus; ``flash``, which is as ``rom`` or, on
+        demand, no memory at all. ``shared``: other processes can map it. Raise HostError E351.
+        """
+        return Region(self, base, size, kind, shared)
+
     def write_ram(self, gpa: int, data: bytes) -> None:
-        """Copy ``data`` to ``gpa``. Raise HostError where that is not all RAM."""
+        """Copy ``data`` to ``gpa``. Raise HostError where that is not all memory that the guest sees, ROM included."""
         self.check(lib.vmr_ram_write(self.handle, gpa, data, len(data)), "memory")
 
     def read_ram(self, gpa: int, size: int) -> bytes:
@@ -93,10 +97,23 @@ class CoreMachine:
 
     # ---- bus and interrupts ------------------------------------------------------------------------------------------
 
-    def claim(self, base: int, size: int, handler: MmioHandler) -> None:
-        """Serve ``[base, base + size)`` from Python. Raise HostError where it overlaps another window."""
-        self.check(lib.vmr_bus_claim(self.handle, base, size, len(self._windows)), "bus")
-        self._windows.append((base, size, handler))
+    def claim(
+        self, base: int | None, size: int, handler: MmioHandler, *, min_width: int = 1, max_width: int = 0
+    ) -> Window:
+        """Serve ``[base, base + size)`` from Python; ``base`` None: nowhere yet. While vCPUs run, too.
+
+        The handler sees naturally aligned accesses of ``min_width`` to ``max_width`` bytes: the bus makes a wide one into
+        several, cuts a narrow read out of a wider one, and drops and counts a narrow write and what is misaligned.
+        ``max_width`` 0: accesses come as the guest made them. Raise HostError E357 where it overlaps another window.
+        """
+        id = next(self._window_ids)
+        window = self._windows[id] = Window(handler)
+        try:
+            window.open(self, base, size, id, (min_width, max_width), lambda: self._windows.pop(id))
+        except HostError:
+            del self._windows[id]
+            raise
+        return window
 
     def set_irq(self, gsi: int, level: bool) -> None:
         """Drive a wired interrupt line. Any thread."""
@@ -104,32 +121,31 @@ class CoreMachine:
 
     def peek(self, gpa: int, size: int) -> int | None:
         """Read a register as a vCPU would, None where no device is. For tests and tools."""
-        value = ffi.new("uint64_t *")
-        outcome = lib.vmr_bus_peek(self.handle, gpa, size, value)
-        if outcome == lib.VMR_BUS_PYTHON:
-            return self._serve_read(gpa, size)
-        return int(value[0]) if outcome == lib.VMR_BUS_DONE else None
+        access = self._access(gpa, size, 0, 0)
+        return None if access is None else int(access.value)
 
     def poke(self, gpa: int, size: int, value: int) -> bool:
         """Write a register as a vCPU would; False where no device is. For tests and tools."""
-        outcome = lib.vmr_bus_poke(self.handle, gpa, size, value)
+        return self._access(gpa, size, 1, value) is not None
+
+    def _access(self, gpa: int, size: int, write: int, value: int) -> Any:
+        access = ffi.new("vmr_bus_access *", {"gpa": gpa, "size": size, "write": write, "value": value})
+        outcome = lib.vmr_bus_begin(self.handle, access)
         if outcome == lib.VMR_BUS_PYTHON:
-            self._serve_write(gpa, size, value)
-        return bool(outcome != lib.VMR_BUS_NONE)
+            exit, done = ffi.new("vmr_exit *"), 0
+            while not done:
+                lib.vmr_bus_ask(access, exit)
+                self._serve(exit)
+                done = lib.vmr_bus_take(access, exit)
+        return None if outcome == lib.VMR_BUS_NONE else access
 
-    def _window(self, gpa: int) -> tuple[int, MmioHandler]:
-        for base, size, handler in self._windows:
-            if base <= gpa < base + size:
-                return base, handler
-        raise LookupError(f"no window at {gpa:#x}")
-
-    def _serve_read(self, gpa: int, size: int) -> int:
-        base, handler = self._window(gpa)
-        return handler.read(gpa - base, size) & ((1 << 8 * size) - 1)
-
-    def _serve_write(self, gpa: int, size: int, value: int) -> None:
-        base, handler = self._window(gpa)
-        handler.write(gpa - base, size, value)
+    def _serve(self, exit: Any) -> None:
+        """Do what an MMIO exit asks of Python. A window that went away meanwhile answers as an empty place."""
+        window = self._windows.get(exit.window)
+        if window is not None:
+            window.serve(exit)
+        elif exit.kind == lib.VMR_EXIT_MMIO_READ:
+            exit.data = 2**64 - 1
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
@@ -139,7 +155,7 @@ class CoreMachine:
         return int(lib.vmr_vcpu_total(self.handle))
 
     def start(self) -> None:
-        """Start the I/O thread; nothing can join the machine from here on. Raise HostError where the host refuses."""
+        """Start the I/O thread; no vCPU can join from here on. Raise HostError where the host refuses."""
         self.check(lib.vmr_machine_start(self.handle), "machine")
 
     def stop(self) -> None:
@@ -159,12 +175,9 @@ class CoreMachine:
         while True:
             self.check(lib.vmr_vcpu_run(vcpu, exit), "vCPU")
             kind = int(exit.kind)
-            if kind == lib.VMR_EXIT_MMIO_READ:
-                exit.data = self._serve_read(exit.gpa, exit.size)
-            elif kind == lib.VMR_EXIT_MMIO_WRITE:
-                self._serve_write(exit.gpa, exit.size, exit.data)
-            else:
+            if kind not in (lib.VMR_EXIT_MMIO_READ, lib.VMR_EXIT_MMIO_WRITE):
                 return kind
+            self._serve(exit)
 
     # ---- what the guest did wrong ------------------------------------------------------------------------------------
 

@@ -51,6 +51,7 @@ static bool tx_pump(vmr_port *port, uint64_t budget) {
   vmr_virtio *virtio = &port->console->virtio;
   vmr_virtq *queue = tx_queue(port);
   uint64_t until = port->tx_bytes + budget;
+  if (port->sending) port->sending = vmr_chain_renew(virtio, &port->tx);
   do {
     while (port->sending || vmr_virtq_pop(virtio, queue, &port->tx)) {
       if (!port->sending) port->sent = 0;
@@ -60,7 +61,7 @@ static bool tx_pump(vmr_port *port, uint64_t budget) {
         vmr_virtq_signal(virtio, queue);
         return false;
       }
-      vmr_virtq_push(virtio, queue, port->tx.head, 0);
+      vmr_virtq_push(virtio, queue, &port->tx, 0);
       if (port->tx_bytes >= until) {
         vmr_virtq_signal(virtio, queue);
         return true;
@@ -125,13 +126,13 @@ static void on_in(void *opaque, uint32_t events) {
     if (!chain->writable_bytes) vmr_guest_did_wrong(virtio->machine, VMR_CONSOLE_NAME, "receive buffer without room");
     if (got > 0) {
       port->rx_bytes += (uint64_t)got;
-      vmr_virtq_push(virtio, queue, chain->head, (uint64_t)got);
+      vmr_virtq_push(virtio, queue, chain, (uint64_t)got);
       vmr_virtq_signal(virtio, queue);
     } else if (chain->writable_bytes) {
       queue->last_avail--; /* the buffer is unused: give it to the next byte */
       if (got != -EAGAIN) end_input(port);
     } else {
-      vmr_virtq_push(virtio, queue, chain->head, 0);
+      vmr_virtq_push(virtio, queue, chain, 0);
     }
   }
   pthread_mutex_unlock(&virtio->lock);
