@@ -16,8 +16,8 @@
 #include "machine.h"
 
 #define SPINS 64u
-#define YIELDS 1024u
-#define NAP_NS 50000L
+#define YIELDS 96u
+#define NAP_NS 20000L
 
 /* ---- the readers' side -------------------------------------------------------------------------------------------- */
 
