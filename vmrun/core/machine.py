@@ -6,7 +6,6 @@ descriptors, after every vCPU thread has returned.
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -15,10 +14,12 @@ from typing import Any
 
 from vmrun._core import ffi, lib
 from vmrun.core.memory import Region
-from vmrun.core.windows import MmioHandler, Window
+from vmrun.core.windows import MmioHandler, Server, Window, Windows
 from vmrun.errors import HostError
 
 __all__ = ["CoreMachine", "MmioHandler"]
+
+_ELSEWHERE = "end what lies there, or choose another place"
 
 
 class CoreMachine:
@@ -33,8 +34,7 @@ class CoreMachine:
         if code:
             raise HostError(f"a machine: {os.strerror(-code)}", code="E350", errno=-code, call="vmr_machine_new")
         self.handle: Any = out[0]
-        self._windows: dict[int, Window] = {}
-        self._window_ids = itertools.count()
+        self._windows = Windows(self.handle, lambda code: self.check(code, "bus", error="E357", remedy=_ELSEWHERE))
         self._wrongs: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
         self._closers: list[Callable[[], None]] = []
@@ -102,18 +102,12 @@ class CoreMachine:
     ) -> Window:
         """Serve ``[base, base + size)`` from Python; ``base`` None: nowhere yet. While vCPUs run, too.
 
-        The handler sees naturally aligned accesses of ``min_width`` to ``max_width`` bytes: the bus makes a wide one into
-        several, cuts a narrow read out of a wider one, and drops and counts a narrow write and what is misaligned.
-        ``max_width`` 0: accesses come as the guest made them. Raise HostError E357 where it overlaps another window.
+        The handler sees naturally aligned accesses of ``min_width`` to ``max_width`` bytes: the bus makes a wide one
+        into several, cuts a narrow read out of a wider one, and drops and counts a narrow write and what is
+        misaligned. ``max_width`` 0: accesses come as the guest made them. Raise HostError
+        E357 where it overlaps another window.
         """
-        id = next(self._window_ids)
-        window = self._windows[id] = Window(handler)
-        try:
-            window.open(self, base, size, id, (min_width, max_width), lambda: self._windows.pop(id))
-        except HostError:
-            del self._windows[id]
-            raise
-        return window
+        return self._windows.claim(base, size, handler, min_width, max_width)
 
     def set_irq(self, gsi: int, level: bool) -> None:
         """Drive a wired interrupt line. Any thread."""
@@ -133,19 +127,12 @@ class CoreMachine:
         outcome = lib.vmr_bus_begin(self.handle, access)
         if outcome == lib.VMR_BUS_PYTHON:
             exit, done = ffi.new("vmr_exit *"), 0
-            while not done:
-                lib.vmr_bus_ask(access, exit)
-                self._serve(exit)
-                done = lib.vmr_bus_take(access, exit)
+            with self._windows.server() as server:
+                while not done:
+                    lib.vmr_bus_ask(access, exit)
+                    server.serve(exit)
+                    done = lib.vmr_bus_take(access, exit)
         return None if outcome == lib.VMR_BUS_NONE else access
-
-    def _serve(self, exit: Any) -> None:
-        """Do what an MMIO exit asks of Python. A window that went away meanwhile answers as an empty place."""
-        window = self._windows.get(exit.window)
-        if window is not None:
-            window.serve(exit)
-        elif exit.kind == lib.VMR_EXIT_MMIO_READ:
-            exit.data = 2**64 - 1
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
@@ -172,12 +159,18 @@ class CoreMachine:
 
         ``exit`` (``vmr_exit *``) holds the rest. The GIL is free meanwhile. Raise HostError where the engine fails.
         """
+        with self._windows.server() as server:
+            return self._run_vcpu(vcpu, exit, server)
+
+    def _run_vcpu(self, vcpu: Any, exit: Any, server: Server) -> int:
         while True:
-            self.check(lib.vmr_vcpu_run(vcpu, exit), "vCPU")
+            code = lib.vmr_vcpu_run(vcpu, exit)
+            if code:
+                self.check(code, "vCPU")
             kind = int(exit.kind)
-            if kind not in (lib.VMR_EXIT_MMIO_READ, lib.VMR_EXIT_MMIO_WRITE):
+            if kind != lib.VMR_EXIT_MMIO_READ and kind != lib.VMR_EXIT_MMIO_WRITE:
                 return kind
-            self._serve(exit)
+            server.serve(exit)
 
     # ---- what the guest did wrong ------------------------------------------------------------------------------------
 

@@ -1,17 +1,17 @@
-"""Windows of the bus that Python serves."""
+"""Windows of the bus that Python serves: they come, move and go while vCPUs run."""
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 from vmrun._core import ffi, lib
 
-if TYPE_CHECKING:
-    from vmrun.core.machine import CoreMachine
-
-_REMEDY = "end what lies there, or choose another place"
+_READ = lib.VMR_EXIT_MMIO_READ
+_MASKS = {size: (1 << 8 * size) - 1 for size in (1, 2, 4, 8)}
 
 
 class MmioHandler(Protocol):
@@ -24,64 +24,123 @@ class MmioHandler(Protocol):
         """Take ``value``, ``size`` bytes wide, at ``offset``."""
 
 
+class _Nobody:
+    """What an exit meets whose window has gone meanwhile."""
+
+    def read(self, offset: int, size: int) -> int:
+        return -1
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        return
+
+
 class Window:
-    """A place on the bus where ``handler`` answers. ``CoreMachine.claim`` makes it."""
+    """A place on the bus where a handler answers. ``CoreMachine.claim`` makes it."""
 
-    def __init__(self, handler: MmioHandler) -> None:
-        self._handler = handler
-        self._inside: set[int] = set()
-        self._gone = False
-        self._left = threading.Condition()
-
-    def open(
-        self,
-        machine: CoreMachine,
-        base: int | None,
-        size: int,
-        id: int,
-        widths: tuple[int, int],
-        forget: Callable[[], object],
-    ) -> None:
-        """Put the window on the bus; ``forget`` is called once it is gone. Raise HostError E357."""
-        self._machine, self._forget = machine, forget
-        out = ffi.new("vmr_window **")
-        at = lib.VMR_NOWHERE if base is None else base
-        self._check(lib.vmr_bus_claim(machine.handle, at, size, id, *widths, out))
-        self._handle = out[0]
-
-    def _check(self, code: int) -> None:
-        self._machine.check(code, "bus", error="E357", remedy=_REMEDY)
+    def __init__(self, windows: Windows, handler: MmioHandler) -> None:
+        self._windows = windows
+        self.handler = handler
+        self.gone = False
+        self.handle: Any = None
+        """The ``vmr_window *``."""
 
     def move(self, base: int | None) -> None:
         """Put the window at ``base``, None: nowhere. Never waits. Raise HostError E357 where another window is."""
-        at = lib.VMR_NOWHERE if base is None else base
-        self._check(lib.vmr_bus_move(self._machine.handle, self._handle, at))
+        self._windows.move(self, base)
 
     def remove(self) -> None:
         """Take the window away for good: on return no other thread is in the handler, nor will be.
 
         Call it without a lock that the handler takes.
         """
-        self._check(lib.vmr_bus_remove(self._machine.handle, self._handle))
-        self._gone = True
-        with self._left:
-            self._left.wait_for(lambda: not self._inside - {threading.get_ident()})
-        self._forget()
+        self._windows.remove(self)
+
+
+class Server:
+    """One thread that serves windows. What it is inside of is looked at by those who remove one."""
+
+    __slots__ = ("_windows", "thread", "window")
+
+    def __init__(self, windows: Windows) -> None:
+        self._windows = windows
+        self.thread = threading.get_ident()
+        self.window: Window | None = None
 
     def serve(self, exit: Any) -> None:
-        """Answer an MMIO exit (``vmr_exit *``). After ``remove`` it is as where nobody is: ones are read."""
-        thread = threading.get_ident()
-        nested = thread in self._inside
-        self._inside.add(thread)  # before the look at _gone: whoever set it waits for us, or we see it
+        """Answer an MMIO exit (``vmr_exit *``); where its window has gone, as an empty place: ones are read."""
+        window = self._windows.find(exit.window)
+        self.window = window  # before the look at `gone`: whoever set that waits for us, or we see it
+        handler = window.handler if window is not None and not window.gone else _NOBODY
         try:
-            if exit.kind == lib.VMR_EXIT_MMIO_READ:
-                value = -1 if self._gone else self._handler.read(exit.offset, exit.size)
-                exit.data = value & ((1 << 8 * exit.size) - 1)
-            elif not self._gone:
-                self._handler.write(exit.offset, exit.size, exit.data)
+            if exit.kind == _READ:
+                exit.data = handler.read(exit.offset, exit.size) & _MASKS[exit.size]
+            else:
+                handler.write(exit.offset, exit.size, exit.data)
         finally:
-            if not nested:
-                self._inside.discard(thread)
-                if self._gone:
-                    with self._left:
-                        self._left.notify_all()
+            self.window = None
+            if window is not None and window.gone:
+                self._windows.left()
+
+
+_NOBODY = _Nobody()
+
+
+class Windows:
+    """All windows of a machine that Python serves. ``check`` raises HostError for a negative code."""
+
+    def __init__(self, machine: Any, check: Callable[[int], None]) -> None:
+        self._machine = machine
+        self._check = check
+        self._ids = itertools.count()
+        self._all: dict[int, Window] = {}
+        self.find = self._all.get
+        """Return the window of an id, or None."""
+        self._servers: list[Server] = []
+        self._left = threading.Condition()
+
+    def claim(self, base: int | None, size: int, handler: MmioHandler, min_width: int, max_width: int) -> Window:
+        """Put a window on the bus. Raise HostError where another one is."""
+        id, window, out = next(self._ids), Window(self, handler), ffi.new("vmr_window **")
+        self._all[id] = window
+        code = lib.vmr_bus_claim(self._machine, _gpa(base), size, id, min_width, max_width, out)
+        if code:
+            del self._all[id]
+        self._check(code)
+        window.handle = out[0]
+        return window
+
+    def move(self, window: Window, base: int | None) -> None:
+        """Put a window elsewhere. Raise HostError where another one is."""
+        self._check(lib.vmr_bus_move(self._machine, window.handle, _gpa(base)))
+
+    def remove(self, window: Window) -> None:
+        """Take a window away and wait until no other thread is inside its handler."""
+        self._check(lib.vmr_bus_remove(self._machine, window.handle))
+        window.gone = True
+        with self._left:
+            self._left.wait_for(lambda: not self._is_served(window))
+        for id in [id for id, known in self._all.items() if known is window]:
+            del self._all[id]
+
+    def _is_served(self, window: Window) -> bool:
+        me = threading.get_ident()
+        return any(server.window is window and server.thread != me for server in self._servers)
+
+    def left(self) -> None:
+        """Wake those who wait for a server to leave."""
+        with self._left:
+            self._left.notify_all()
+
+    @contextmanager
+    def server(self) -> Iterator[Server]:
+        """Make the calling thread one that serves."""
+        server = Server(self)
+        self._servers.append(server)
+        try:
+            yield server
+        finally:
+            self._servers.remove(server)
+
+
+def _gpa(base: int | None) -> int:
+    return int(lib.VMR_NOWHERE) if base is None else base
