@@ -2,7 +2,7 @@
 .PHONY: up test lint sanitize fuzz bench lab fwts wheel clean
 .DELETE_ON_ERROR:
 
-C_FILES := $(wildcard $(foreach part,core devices/core rv64/core kvm/core kvm/core/*,vmrun/$(part)/*.[ch]))
+C_FILES := $(shell find vmrun -name '*.[ch]' ! -name '_core.c')
 BUILD_INPUTS := pyproject.toml setup.py tools/setup vmrun/core/build.py $(C_FILES)
 VMRUN := .venv/bin/vmrun
 PYTEST_ARGS ?=

@@ -6,7 +6,8 @@
 #include <string.h>
 
 #include "core_api.h"
-#include "devices_api.h"
+#include "aplic_api.h"
+#include "imsic_api.h"
 #include "rv64_api.h"
 
 #define APLIC 0x0d000000ull

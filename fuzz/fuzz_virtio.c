@@ -10,7 +10,10 @@
 #include <unistd.h>
 
 #include "core_api.h"
-#include "devices_api.h"
+#include "virtio_blk_api.h"
+#include "virtio_console_api.h"
+#include "virtio_mmio_api.h"
+#include "virtio_rng_api.h"
 
 #define RAM 0x80000000ull
 #define RAM_SIZE (1u << 20)

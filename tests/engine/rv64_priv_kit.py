@@ -11,6 +11,7 @@ from typing import Any
 
 from rv64asm import Asm
 
+from patience import patience
 from vmrun._core import ffi, lib
 
 RAM = 0x8000_0000
@@ -21,7 +22,6 @@ OUT = RAM + 0x40_0000
 TABLES = RAM + 0x50_0000
 TIMEBASE = 10_000_000
 ALL = 4095
-SECONDS = 20
 """After this a guest that does not end is stopped, and the test fails on its result."""
 
 PC, PRIVILEGE, F, CSR = 32, 33, 64, 4096
@@ -127,7 +127,7 @@ class Guest:
             kinds[index] = (left.kind, left.code, left.data)
             lib.vmr_machine_stop(self.machine)
 
-        guard = threading.Timer(SECONDS, lambda: lib.vmr_machine_stop(self.machine))
+        guard = threading.Timer(patience(20), lambda: lib.vmr_machine_stop(self.machine))
         guard.start()
         threads = [threading.Thread(target=body, args=(i,)) for i in range(len(self.harts))]
         for thread in threads:

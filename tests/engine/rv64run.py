@@ -8,6 +8,7 @@ as its dump.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -22,6 +23,8 @@ from pathlib import Path
 
 import rv64elf
 from rv64asm import Asm
+
+from patience import patience
 
 RAM = 0x8000_0000
 RAM_SIZE = 64 << 20
@@ -216,7 +219,9 @@ def missing_tool(name: str) -> str:
     """Return why the QEMU binary ``name`` cannot serve, or an empty text."""
     if not shutil.which(name):
         return f"needs {name}, version {_MINIMUM_QEMU} or later"
-    banner = subprocess.run([name, "--version"], capture_output=True, text=True, timeout=20, check=False).stdout
+    banner = subprocess.run(
+        [name, "--version"], capture_output=True, text=True, timeout=patience(20), check=False
+    ).stdout
     version = re.search(r"version (\d+)", banner)
     if not version or int(version[1]) < _MINIMUM_QEMU:
         return f"needs {name}, version {_MINIMUM_QEMU} or later; found: {banner.splitlines()[:1]}"
@@ -244,7 +249,7 @@ def run_qemu_user(program: Program) -> bytes:
         path.write_bytes(rv64elf.executable(image, ORIGIN, _ENTRY, memory))
         path.chmod(0o755)
         done = subprocess.run(
-            ["qemu-riscv64", "-cpu", CPU, str(path)], capture_output=True, timeout=_TIMEOUT, check=False
+            ["qemu-riscv64", "-cpu", CPU, str(path)], capture_output=True, timeout=patience(_TIMEOUT), check=False
         )
     if done.returncode or len(done.stdout) != program.size:
         raise RunError(f"qemu-riscv64: status {done.returncode}, {len(done.stdout)} bytes, {done.stderr[-300:]!r}")
@@ -273,7 +278,9 @@ def run_qemu_system(program: Program, *, translated: bool = False, aia: bool = F
             "-object", f"memory-backend-file,id=ram,size={RAM_SIZE},mem-path={ram},share=on",
             "-nodefaults", "-display", "none", "-bios", "none", "-no-reboot",
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            command, capture_output=True, timeout=patience(_TIMEOUT), stdin=subprocess.DEVNULL, check=False
+        )
         if done.returncode:
             raise RunError(
                 f"qemu-system-riscv64: status {done.returncode} (mcause if from the shim), {done.stderr[-300:]!r}"
@@ -299,7 +306,7 @@ def run_core(program: Program, *, translated: bool = False, harts: int = 1, aia:
     child = os.fork()
     if child == 0:
         os.close(receive)
-        signal.alarm(_TIMEOUT)
+        signal.alarm(math.ceil(patience(_TIMEOUT)))
         try:
             answer = b"+" + _run_core_here(program, translated=translated, harts=harts, aia=aia)
         except BaseException as error:  # the parent raises it

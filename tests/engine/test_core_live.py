@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from rv64asm import Asm
 
+from vmrun.core.build import folders
+
 ROOT = Path(__file__).resolve().parents[2]
 CODE = 0x8020_0000
 WINDOWS = [0x1000_0000 + 0x1000 * i for i in range(3)]
@@ -68,10 +70,10 @@ def build(folder: Path, sanitizer: str) -> Path:
     if compiler is None:
         pytest.skip("gcc is missing")
     program = folder / "core_live"
-    rooms = ("core", "devices/core", "rv64/core")
-    sources = [str(source) for room in rooms for source in sorted((ROOT / "vmrun" / room).glob("*.c"))]
+    rooms = [room for room in (ROOT / folder for folder in folders()) if "kvm" not in room.parts]
+    sources = [str(source) for room in rooms for source in sorted(room.glob("*.c"))]
     flags = ["-g", "-O1", "-std=gnu11", "-pthread", "-ffp-contract=off", f"-fsanitize={sanitizer}"]
-    includes = [f"-I{ROOT / 'vmrun' / room}" for room in rooms]
+    includes = [f"-I{room}" for room in rooms]
     source = str(Path(__file__).with_name("core_live.c"))
     done = subprocess.run(
         [compiler, *flags, *includes, source, *sources, "-o", str(program)], capture_output=True, text=True, timeout=300

@@ -292,3 +292,44 @@ def test_more_ram_than_the_host_has_is_refused() -> None:
     with CoreMachine() as machine, pytest.raises(HostError, match="this host has") as caught:
         machine.add_ram(0x8000_0000, host + 4096)
     assert caught.value.code == "E351"
+
+
+def test_a_text_is_of_the_thread_that_failed() -> None:
+    """Each thread reads its own failure, however many others fail between its call and its look."""
+    with CoreMachine() as machine:
+        machine.add_ram(RAM, RAM_SIZE)
+        ready, looked = threading.Barrier(3), threading.Barrier(3)
+        texts: dict[int, str] = {}
+
+        def fail(index: int) -> None:
+            assert lib.vmr_ram_read(machine.handle, index, ffi.new("char[1]"), 1) < 0
+            ready.wait(60)
+            for _ in range(50):
+                assert lib.vmr_ram_read(machine.handle, index, ffi.new("char[1]"), 1) < 0
+                texts[index] = ffi.string(lib.vmr_machine_error(machine.handle)).decode()
+                assert f"{index:#x}" in texts[index]
+            looked.wait(60)
+
+        threads = [threading.Thread(target=fail, args=(0x1000 + n,)) for n in range(2)]
+        for thread in threads:
+            thread.start()
+        ready.wait(60)
+        looked.wait(60)
+        for thread in threads:
+            thread.join()
+        assert sorted(texts) == [0x1000, 0x1001]
+        assert ffi.string(lib.vmr_machine_error(machine.handle)) == b""  # this thread has not failed
+
+
+def test_more_threads_than_slots_may_fail() -> None:
+    with CoreMachine() as machine:
+
+        def fail(index: int) -> None:
+            assert lib.vmr_ram_read(machine.handle, index, ffi.new("char[1]"), 1) < 0
+
+        for n in range(2 * lib.VMR_ERROR_THREADS):
+            thread = threading.Thread(target=fail, args=(n,))
+            thread.start()
+            thread.join()
+        with pytest.raises(HostError, match="0x77"):
+            machine.read_ram(0x77, 1)

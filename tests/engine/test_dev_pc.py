@@ -10,8 +10,9 @@ from dev_kit import Bench, bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmrun.devices import acpi_power, cmos_rtc, i8042, isa_debug_exit
 from vmrun.devices.model import Wires
+from vmrun.devices.power import acpi_power, i8042, isa_debug_exit
+from vmrun.devices.rtc import cmos_rtc
 from vmrun.devices.testing import wait_for
 from vmrun.plan.model import DevicePlan, Interrupt
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vmrun._core import ffi, lib
 from vmrun.devices import primecell
-from vmrun.devices.pl011 import REGISTERS
+from vmrun.devices.serial.pl011 import REGISTERS
 from vmrun.devices.testing import wait_for
 
 GSI = 1

@@ -8,8 +8,10 @@ from dev_kit import Bench, bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmrun.devices import pl031, pl061, primecell
+from vmrun.devices import primecell
 from vmrun.devices.model import Wires
+from vmrun.devices.power import pl061
+from vmrun.devices.rtc import pl031
 from vmrun.devices.testing import wait_for
 from vmrun.plan.model import DevicePlan, Interrupt
 

@@ -9,9 +9,11 @@ from dev_kit import RAM, Bench, bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmrun.devices import goldfish_rtc, sifive_test, virtio_mmio
 from vmrun.devices.model import Wires
+from vmrun.devices.power import sifive_test
+from vmrun.devices.rtc import goldfish_rtc
 from vmrun.devices.testing import wait_for
+from vmrun.devices.virtio import virtio_mmio
 from vmrun.plan.model import DevicePlan, Interrupt
 
 TEST = 0x10_0000

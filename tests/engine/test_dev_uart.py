@@ -49,7 +49,7 @@ def rig() -> Iterator[tuple[Uart, int, int]]:
 
 
 def test_reset_values_are_those_declared(rig: tuple[Uart, int, int]) -> None:
-    from vmrun.devices.uart16550 import REGISTERS
+    from vmrun.devices.serial.uart16550 import REGISTERS
 
     for register in REGISTERS.registers:
         if register.readable():

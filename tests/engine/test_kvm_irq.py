@@ -26,6 +26,7 @@ from kvm_kit import (
     redirect,
 )
 
+from patience import patience
 from vmrun._core import lib
 from vmrun.errors import HostError
 from vmrun.kvm.vm import Route, counters
@@ -42,7 +43,7 @@ def _kvm() -> None:
 
 def wait_for(fd: int) -> int:
     """Wait for an eventfd's signal; return its count."""
-    assert select.select([fd], [], [], 20)[0], "no signal came"
+    assert select.select([fd], [], [], patience(20))[0], "no signal came"
     return struct.unpack("<Q", os.read(fd, 8))[0]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vmrun.boards.isa import canonical
+from vmrun.boards.riscv.isa import canonical
 from vmrun.rv64 import isa
 
 HEADER = Path(isa.__file__).with_name("core") / "rv64_api.h"

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from patience import patience
 from vmrun.boot import packed
 from vmrun.boot.detect import detect
 from vmrun.boot.kernel import Kernel, Segment
@@ -160,7 +161,7 @@ def test_an_elf_linked_at_zero_goes_where_an_image_goes(tmp_path: Path) -> None:
 @pytest.mark.skipif(not UBOOT.is_dir(), reason="needs u-boot-qemu")
 def test_u_boot_is_a_flat_image_and_an_elf_at_the_same_place(tmp_path: Path) -> None:
     with Source(UBOOT / "u-boot.bin") as flat, Source(UBOOT / "uboot.elf") as linked:
-        one, other = detect(flat, "riscv64", BASE), detect(linked, "riscv64", BASE)
+        one, other = detect(flat, "riscv64", BASE, flat=True), detect(linked, "riscv64", BASE)
     assert (one.format, other.format) == ("flat", "elf")
     assert one.entry == other.entry == BASE + 2 * MIB
 
@@ -214,7 +215,9 @@ def test_zboot_kernels_unpack_by_a_tool(name: str, options: tuple[str, ...], tmp
     tool = name.removesuffix("22")
     if shutil.which(tool) is None:
         pytest.skip(f"needs {tool}")
-    payload = subprocess.run([tool, *options], input=LARGE, capture_output=True, check=True, timeout=60).stdout
+    payload = subprocess.run(
+        [tool, *options], input=LARGE, capture_output=True, check=True, timeout=patience(60)
+    ).stdout
     data = zboot(payload, name.encode()) + len(LARGE).to_bytes(4, "little")
     assert unpacked(data, tmp_path) == LARGE
 
@@ -270,10 +273,11 @@ def test_a_source_may_be_a_descriptor(tmp_path: Path) -> None:
 def test_the_test_elf_is_an_elf_for_readelf_too(tmp_path: Path) -> None:
     path = tmp_path / "elf"
     path.write_bytes(elf([(BASE, BASE, b"x" * 8, 8)], entry=BASE))
-    done = subprocess.run(["readelf", "-l", path], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["readelf", "-l", path], capture_output=True, text=True, timeout=patience(20))
     assert (
         "RISC-V"
-        in done.stdout + subprocess.run(["readelf", "-h", path], capture_output=True, text=True, timeout=20).stdout
+        in done.stdout
+        + subprocess.run(["readelf", "-h", path], capture_output=True, text=True, timeout=patience(20)).stdout
     )
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vmrun
-from vmrun.devices import gic, registry
+from vmrun.devices import registry
+from vmrun.devices.irq import _gic as gic
 from vmrun.devices.model import FdtContext, label_of, no_nodes
 from vmrun.devices.registers import Bits, Register, RegisterMap
 from vmrun.errors import PlanError
@@ -75,8 +76,8 @@ registry.kinds()
 assert not [m for m in sys.modules if m.startswith("vmrun.devices.") and m not in
             ("vmrun.devices.registry", "vmrun.devices.model", "vmrun.devices.registers")], "kinds() imported a device"
 registry.load("virtio-rng")
-devices = {m for m in sys.modules if m.startswith("vmrun.devices.virtio")}
-assert devices == {"vmrun.devices.virtio_rng", "vmrun.devices.virtio_mmio"}, devices
+devices = {m for m in sys.modules if m.startswith("vmrun.devices.virtio.")}
+assert devices == {"vmrun.devices.virtio.virtio_rng", "vmrun.devices.virtio.virtio_mmio"}, devices
 assert "vmrun._core" not in sys.modules and "pydantic" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(vmrun.__file__).parents[1])
@@ -85,7 +86,7 @@ assert "vmrun._core" not in sys.modules and "pydantic" not in sys.modules
 def test_every_code_that_devices_raise_is_explained() -> None:
     folder = Path(vmrun.__file__).parent
     catalogue = tomllib.loads((folder / "catalogue/devices.toml").read_text())
-    texts = [p.read_text() for p in [*folder.glob("devices/*.py"), folder / "core/machine.py"]]
+    texts = [p.read_text() for p in [*folder.glob("devices/**/*.py"), folder / "core/machine.py"]]
     raised = {f"E{n}" for n in range(100, 600) if any(f'"E{n}"' in text for text in texts)}
     assert raised == set(catalogue)
     assert all(entry["title"] and entry["text"].strip() for entry in catalogue.values())
@@ -188,7 +189,7 @@ def test_registers_of_c_are_those_declared(kind: str) -> None:
 
 def test_status_bits_of_virtio_are_those_declared() -> None:
     from vmrun._core import lib
-    from vmrun.devices.virtio_mmio import REGISTERS
+    from vmrun.devices.virtio.virtio_mmio import REGISTERS
 
     for bits in REGISTERS.named("STATUS").fields:
         assert getattr(lib, f"VMR_VIRTIO_STATUS_{bits.name}") == bits.mask

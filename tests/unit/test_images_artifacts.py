@@ -17,7 +17,7 @@ from vmrun.errors import ArtifactError
 from vmrun.images import initramfs
 from vmrun.images.resolve import Resolver
 from vmrun.images.store import Store
-from vmrun.run.artifacts import Artifacts, resolve_artifacts
+from vmrun.planning.artifacts import Artifacts, resolve_artifacts
 from vmrun.schema.known import EXAMPLE_KNOWN
 from vmrun.schema.load import LoadedManifest, load_manifest
 

@@ -13,7 +13,7 @@ ROOT = Path(vmrun.__file__).parent
 
 
 def test_codes_and_catalogue_agree() -> None:
-    files = [*(ROOT / "images").glob("*.py"), ROOT / "run" / "artifacts.py"]
+    files = [*(ROOT / "images").glob("*.py"), ROOT / "planning" / "artifacts.py"]
     raised = {code for file in files for code in re.findall(r'code="(E2\d\d)"', file.read_text())}
     explained = tomli.loads((ROOT / "catalogue" / "artifacts.toml").read_text())
     assert raised == set(explained)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmrun.boards.isa import canonical, parse
+from vmrun.boards.riscv.isa import canonical, parse
 from vmrun.errors import HostError
 from vmrun.frozen import evolve
 from vmrun.kvm.riscv64 import aia, isa, registers

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import gzip
 import json
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -11,13 +14,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import x86_kit
 from plan_kit import BASE, image, write
 
 from vmrun.errors import ManifestError, PlanError, VmrunError
+from vmrun.frozen import evolve
+from vmrun.images.store import Store
 from vmrun.plan import codec
 from vmrun.plan.model import MachinePlan
-from vmrun.run import fresh, plancache
-from vmrun.run.planning import plan_manifest
+from vmrun.planning import cache as plancache
+from vmrun.planning import making as fresh
+from vmrun.planning.cache import LookedAt
+from vmrun.planning.planner import plan_manifest
 
 TEXT = (
     BASE.replace("[machine]", 'extends = ["base.toml"]\n[vars]\nword = "${env:VMRUN_TEST_WORD:-none}"\n[machine]')
@@ -178,23 +186,71 @@ def test_old_entries_go(machine: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
     assert len(list((tmp_path / "cache/vmrun/plans").iterdir())) == 2
 
 
+def loaded_by(*paths: Path) -> list[str]:
+    """Return what one process after another loads to plan each of ``paths``, of what a plan in the cache needs not."""
+    time.sleep(0.1)  # what the cache asks of files before it trusts them
+    script = (
+        "import sys; from vmrun.planning.planner import plan_manifest; plan_manifest(sys.argv[1], anywhere=True);"
+        "print(sorted(m for m in sys.modules if m.split('.')[0] in ('pydantic', 'rich', 'tomli', 'tree_sitter')"
+        " or m.startswith(('vmrun.schema', 'vmrun.devices', 'vmrun.boards', 'vmrun.planning.making'))))"
+    )
+    return [
+        subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True).stdout
+        for path in paths
+    ]
+
+
 def test_a_hit_and_a_saved_plan_load_no_schema(machine: Path, tmp_path: Path) -> None:
     saved = tmp_path / "m.plan.json"
     saved.write_text(codec.to_json(plan_manifest(machine, cached=False)))
-    time.sleep(0.1)  # what the cache asks of files before it trusts them
-    script = (
-        "import sys; from vmrun.run.planning import plan_manifest; plan_manifest(sys.argv[1]);"
-        "print(sorted(m for m in sys.modules if m.split('.')[0] in ('pydantic', 'rich', 'tomli', 'tree_sitter')"
-        " or m.startswith(('vmrun.schema', 'vmrun.devices'))))"
-    )
-    loaded = []
-    for path in (machine, machine, saved):
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=60, check=True
-        )
-        loaded.append(done.stdout.strip())
+    loaded = loaded_by(machine, machine, saved)
     assert "pydantic" in loaded[0]
-    assert loaded[1:] == ["[]", "[]"]
+    assert loaded[1] == "[]\n"
+    assert all(name.startswith("vmrun.boards") for name in ast.literal_eval(loaded[2])), "what checks a saved plan"
+
+
+def unpacked_kernels() -> dict[str, tuple[str, bytes]]:
+    """Boards and kernels of which the first plan makes another file, the kernel that is inside."""
+    inside = x86_kit.vmlinux()
+    packed = gzip.compress(inside) + struct.pack("<I", len(inside))
+    return {
+        "bzImage": ("microvm", x86_kit.bzimage(payload=packed)),
+        "vmlinux": ("microvm", inside),
+        "Image": ("riscv_virt", image()),
+        "Image.gz": ("riscv_virt", gzip.compress(image())),
+    }
+
+
+@pytest.mark.parametrize("form", unpacked_kernels())
+def test_the_first_plan_is_kept_though_it_unpacks_the_kernel(form: str, machine: Path) -> None:
+    board, kernel = unpacked_kernels()[form]
+    write(machine.parent, TEXT.replace("riscv_virt", board), kernel)
+    first, second = loaded_by(machine, machine)
+    assert "pydantic" in first
+    assert second == "[]\n"
+
+
+def test_what_this_run_wrote_itself_need_not_settle(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plancache, "SETTLE_NS", 10**12)
+    plan = plan_manifest(machine, cached=False)
+    store = Store()
+    store.write_record("debian/one", {"a": 1})
+    (record,) = store.written
+    found = LookedAt((record,), (), {}, store.written)
+    began_ns = time.time_ns()
+
+    def kept(looked_at: LookedAt) -> bool:
+        plancache.keep("key", plan, looked_at, began_ns)
+        entry = plancache._path("key")
+        there = entry.exists()
+        entry.unlink(missing_ok=True)
+        return there
+
+    assert kept(found)
+    assert not kept(evolve(found, written={})), "another run may have written it"
+    assert not kept(evolve(found, lasting=False))
+    Store().write_record("debian/one", {"a": 2})
+    assert not kept(found), "another run has written it since"
 
 
 # Saved plans.
@@ -267,9 +323,7 @@ def test_stand_ins_take_the_place_of_artefacts(machine: Path) -> None:
 
 @pytest.mark.parametrize("pack", ["gzip", "xz"])
 def test_a_compressed_kernel_is_unpacked_once(pack: str, machine: Path, tmp_path: Path) -> None:
-    import gzip
     import lzma
-    import struct
 
     data = image()
     if pack == "gzip":

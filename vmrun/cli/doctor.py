@@ -6,18 +6,18 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, TextIO
 
+from vmrun.cli.streams import Writing, write
 from vmrun.frozen import as_dict, frozen
 
 if TYPE_CHECKING:
-    from vmrun.kvm.outcome import MicroGuest, Standing
+    from vmrun.kvm.outcome import MicroGuest, Standing, Try
 
-_WORDS = {True: "works", False: "fails", None: "is hidden"}
-_STYLES = {"full": "green", "restricted": "yellow", "none": "red"}
+_STYLES = {"full": "green", "slow": "yellow", "restricted": "yellow", "none": "red"}
 
 
 @frozen
 class Finding:
-    """What one engine can do here: ``verdict`` is full, restricted or none; the rest is one line each, or empty."""
+    """What one engine can do here: ``verdict`` is full, slow, restricted or none; the rest a line each, or empty."""
 
     engine: str
     verdict: str
@@ -44,7 +44,8 @@ def run(args: Namespace) -> int:
     if args.json:
         _json(standing, findings)
     else:
-        _show(standing, findings, sys.stdout)
+        with Writing():
+            _show(standing, findings, sys.stdout)
     return 0 if any(finding.verdict != "none" for finding in findings) else 1
 
 
@@ -57,11 +58,15 @@ def _json(standing: Standing, findings: tuple[Finding, ...]) -> None:
         "kernel_mode": _as_plain(standing.guest),
         "error": standing.error.code if standing.error else None,
     }
-    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    write(json.dumps(found, indent=2) + "\n")
 
 
 def _as_plain(guest: MicroGuest | None) -> dict[str, object] | None:
-    return None if guest is None else {"speed": guest.speed, "tries": [as_dict(one) for one in guest.tries]}
+    return (
+        None
+        if guest is None
+        else {"speed": guest.speed, "pace": guest.pace, "tries": [as_dict(one) for one in guest.tries]}
+    )
 
 
 def _show(standing: Standing, findings: tuple[Finding, ...], stream: TextIO) -> None:
@@ -96,13 +101,21 @@ def _details(finding: Finding) -> list[str]:
     return out + ([f"remedy: {finding.remedy}"] if finding.remedy else [])
 
 
+def _word(one: Try) -> str:
+    from vmrun.kvm.outcome import UNTRIED
+
+    if one.works is None:
+        return "was not tried" if one.why == UNTRIED else "is hidden"
+    return "works" if one.works else "fails"
+
+
 def _facts(standing: Standing) -> list[str]:
     """Return what was measured, and the capabilities that are missing."""
     out = []
     guest = standing.guest
     if guest is not None:
         speed = f"{guest.speed / 1e6:,.1f} million instructions a second"
-        tries = ", ".join(f"{one.name} {_WORDS[one.works]}" for one in guest.tries)
+        tries = ", ".join(f"{one.name} {_word(one)}" for one in guest.tries)
         out.append(f"in kernel mode: {speed}; {tries}")
     answers = dict(standing.capabilities)
     if answers:
@@ -110,6 +123,6 @@ def _facts(standing: Standing) -> list[str]:
 
         for capability in table():
             if answers[capability.name] < 1:
-                need = "required" if capability.required else "wanted"
+                need = "required" if capability.required else "optional"
                 out.append(f"no {capability.name} ({need}, for {capability.purpose})")
     return out

@@ -14,7 +14,7 @@ from vmrun.frozen import evolve
 from vmrun.run.attach import Attachment, Policy, owns
 from vmrun.run.lifecycle import run_plan
 from vmrun.run.phases import PhaseClock
-from vmrun.run.signals import quit_on_signals
+from vmrun.run.signals import QuitOnSignals
 
 if TYPE_CHECKING:
     from vmrun.plan.model import MachinePlan
@@ -49,30 +49,36 @@ def add_escape(parser: ArgumentParser) -> None:
 def launch(args: Namespace, attachment: Attachment, view: View, *, command: tuple[str, ...] | None) -> int:
     """Plan, build and run what ``args`` name; return the exit code. ``command`` takes the place of the manifest's."""
     clock = PhaseClock()
-    quit_on_signals()
-    try:
-        plan = _plan(args, view, clock, command)
-        if args.save_plan:
-            _save(plan, args.save_plan)
-        view.machine(plan)
-        from vmrun.run.choose import load
 
-        root = None if args.no_results else Path.cwd()
-        policy = Policy(reboots=command is None and not getattr(args, "no_reboot", False), results=root)
-        outcome = run_plan(plan, load(plan), attachment_of(plan, attachment), policy, view, clock)
-        view.outcome(outcome)
-        return outcome.code
-    finally:
+    def tidy() -> None:
         view.close()
+        if attachment.terminal is not None:
+            attachment.terminal.restore()
+
+    with QuitOnSignals(tidy):
+        try:
+            root = None if args.no_results else Path.cwd()
+            plan = _plan(args, view, clock, command)
+            if args.save_plan:
+                _save(plan, args.save_plan)
+            view.machine(plan)
+            from vmrun.planning.engines import load
+
+            policy = Policy(reboots=command is None and not getattr(args, "no_reboot", False), results=root)
+            outcome = run_plan(plan, load(plan), attachment_of(plan, attachment), policy, view, clock)
+            view.outcome(outcome)
+            return outcome.code
+        finally:
+            view.close()
 
 
 def attachment_of(plan: MachinePlan, attachment: Attachment) -> Attachment:
     """Return ``attachment`` without the console's input where the plan has a command: its input is the command's."""
-    return evolve(attachment, console_in=None, raw=False) if plan.run.command else attachment
+    return evolve(attachment, console_in=None, terminal=None) if plan.run.command else attachment
 
 
 def _plan(args: Namespace, view: View, clock: PhaseClock, command: tuple[str, ...] | None) -> MachinePlan:
-    from vmrun.run.planning import plan_manifest
+    from vmrun.planning.planner import plan_manifest
 
     def phase(name: str) -> None:
         clock.begin(name)
@@ -89,6 +95,7 @@ def _plan(args: Namespace, view: View, clock: PhaseClock, command: tuple[str, ..
         command=command,
         progress=view,
         phase=phase,
+        warn=view.warn,
     )
 
 

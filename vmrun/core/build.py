@@ -15,13 +15,27 @@ from cffi import FFI
 ROOT = Path(__file__).resolve().parents[2]
 _ARCH = sysconfig.get_platform().rpartition("-")[2]
 """The host architecture that is built for; _PYTHON_HOST_PLATFORM sets it where that is another machine."""
-_KVM = ("vmrun/kvm/core", f"vmrun/kvm/core/{_ARCH}")
-_FOLDERS = ("vmrun/core", "vmrun/devices/core", "vmrun/rv64/core", *(_KVM if (ROOT / _KVM[1]).is_dir() else ()))
+_KVM = Path("vmrun/kvm/core")
 _DROPPED = re.compile(r"^\s*#\s*(include\b.*|ifndef\b.*|endif\b.*|define\s+\w+\s*(/\*.*)?)$")
 _FLAGS = [
     *("-std=gnu11", "-O2", "-foptimize-sibling-calls", "-fno-strict-aliasing", "-ffp-contract=off"),
     *("-Wall", "-Wextra", "-fvisibility=hidden", "-pthread"),
 ]
+
+
+def folders() -> list[str]:
+    """Return every folder with C in it, relative to the project's root, the core first.
+
+    KVM's are left out for every architecture but the host's, and wholly where the host's has none.
+    """
+    found = {header.relative_to(ROOT).parent for header in (ROOT / "vmrun").glob("**/*.[ch]")}
+    found -= {folder for folder in found if folder.parent == _KVM and folder.name != _ARCH}
+    if _KVM / _ARCH not in found:
+        found.discard(_KVM)
+    return [str(folder) for folder in sorted(found, key=lambda folder: (folder != Path("vmrun/core"), folder))]
+
+
+_FOLDERS = folders()
 
 
 def api_headers() -> list[Path]:

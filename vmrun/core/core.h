@@ -147,6 +147,8 @@ int vmr_vcpu_add(vmr_machine *machine, vmr_vcpu *vcpu);
 vmr_vcpu *vmr_vcpu_at(const vmr_machine *machine, uint32_t index); /* NULL past the end */
 uint32_t vmr_vcpu_count(const vmr_machine *machine);
 void vmr_vcpu_set_irq(vmr_vcpu *vcpu, uint32_t input, bool level);
+/* Leave with VMR_EXIT_FAULT and this text, on the thread that runs the vCPU. Returns 0, as vmr_vcpu_ops.run then does. */
+int vmr_vcpu_fall(vmr_vcpu *vcpu, vmr_exit *exit, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* True once vmr_machine_stop was called: a vCPU then returns VMR_EXIT_STOPPED. Every vCPU is kicked after it is set. */
 bool vmr_machine_stopping(const vmr_machine *machine);
 
@@ -174,16 +176,25 @@ int vmr_on_drain(vmr_machine *machine, bool (*idle)(void *device), void *device)
 /* Wake a drain that waits: a worker thread calls it when it has become idle (the I/O thread does so by itself). */
 void vmr_io_progress(vmr_machine *machine);
 
+/* Where the back end for output (outlet.h) keeps its list: the first of it, or NULL. */
+struct vmr_outlet **vmr_outlets(vmr_machine *machine);
+/* CLOCK_MONOTONIC in ns. */
+uint64_t vmr_now_ns(void);
+
 /* ---- life cycle, errors ---------------------------------------------------------------------------------------- */
 
 /* The machine calls free when it is freed (after its threads have ended), in reverse order of registration. */
 int vmr_on_free(vmr_machine *machine, void (*free_device)(void *device), void *device);
-/* The machine calls halt before anything is freed: the device's own threads end there. */
-int vmr_on_halt(vmr_machine *machine, void (*halt)(void *device), void *device);
+/* The machine calls halt once, before anything is freed: the device's own threads end there, whatever they are about, and
+ * what it still owes to the host is done until the clock (vmr_now_ns) says until_ns. */
+int vmr_on_halt(vmr_machine *machine, void (*halt)(void *device, uint64_t until_ns), void *device);
 /* A thread with every signal blocked, named for `top -H`. Returns 0 or -errno with a text. */
 int vmr_thread_start(vmr_machine *machine, pthread_t *thread, const char *name, void *(*run)(void *), void *opaque);
-/* Record an error text and return -errnum. */
+/* Record an error text for the calling thread and return -errnum. */
 int vmr_fail(vmr_machine *machine, int errnum, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* The host failed under a device, in a way that the device has not told of before: vmr_machine_trouble then says so. Any
+ * thread. */
+void vmr_host_failed(vmr_machine *machine);
 /* Count something that the guest did wrong. device and what must be string literals. Any thread, cheap. */
 void vmr_guest_did_wrong(vmr_machine *machine, const char *device, const char *what);
 #endif

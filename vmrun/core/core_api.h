@@ -3,7 +3,8 @@
  * This header is read twice: by the C compiler, and by cffi's cdef (the builder drops #include, #ifndef, #endif and
  * valueless #define lines). So it holds plain declarations and `#define NAME integer` only.
  *
- * Every function that can fail returns 0 or -errno and leaves one line of text at vmr_machine_error().
+ * Every function that can fail returns 0 or -errno and leaves one line of text at vmr_machine_error(), for the calling
+ * thread alone: what fails on another thread meanwhile does not touch it.
  * Windows and memory may come, move and go at any time, from any thread, while vCPUs run.
  * Life cycle: new -> ram_add, devices, vCPUs -> start -> one host thread per vCPU calls vmr_vcpu_run in a loop ->
  * stop (any thread, any time, idempotent) -> join the vCPU threads -> free.
@@ -26,7 +27,7 @@ typedef struct vmr_region vmr_region; /* a piece of guest memory */
 #define VMR_EXIT_MMIO_WRITE 2 /* a window claimed by Python: .data holds the value written */
 #define VMR_EXIT_SYSTEM 3     /* the guest's firmware call asked for it: .code VMR_SYSTEM_*, .data the guest's reason */
 #define VMR_EXIT_STOPPED 4    /* vmr_machine_stop was called */
-#define VMR_EXIT_FAULT 5      /* the engine cannot carry on: the text is at vmr_machine_error() */
+#define VMR_EXIT_FAULT 5      /* the engine cannot carry on: the text is at vmr_vcpu_fault() */
 
 #define VMR_SYSTEM_POWEROFF 0
 #define VMR_SYSTEM_COLD_REBOOT 1
@@ -44,6 +45,9 @@ typedef struct vmr_exit {
 
 int vmr_machine_new(vmr_machine **machine);
 void vmr_machine_free(vmr_machine *machine);
+/* What failed last on the calling thread, or "". Good until this thread fails again. A machine remembers the last failures
+ * of VMR_ERROR_THREADS threads, more than it has vCPUs and threads of its own. */
+#define VMR_ERROR_THREADS 96
 const char *vmr_machine_error(vmr_machine *machine);
 int vmr_machine_start(vmr_machine *machine);
 void vmr_machine_stop(vmr_machine *machine);
@@ -51,6 +55,12 @@ void vmr_machine_stop(vmr_machine *machine);
  * descriptors: after the vCPUs stand, before the outcome is taken. timeout_ms: -1 waits for ever. -ETIMEDOUT: a reader
  * does not read. Needs a started machine; before vmr_machine_start it returns 0. */
 int vmr_machine_drain(vmr_machine *machine, int timeout_ms);
+/* End what the devices still do, after the vCPUs stand: requests that nobody has begun stay undone, one under way ends at
+ * its next piece, `rw` disks are brought to stable storage for patience_ms at most (-1: no bound). What the guest was told
+ * to be done stays done. Output goes on. Idempotent; vmr_machine_free does it, without a bound, where nobody has. */
+void vmr_machine_halt(vmr_machine *machine, int patience_ms);
+/* An eventfd that is readable once a device has met a new failure of the host; the machine's, until it is freed. */
+int vmr_machine_trouble(vmr_machine *machine);
 
 /* What a region is to the guest. */
 #define VMR_REGION_RAM 0
@@ -145,6 +155,8 @@ int vmr_irq_set(vmr_machine *machine, uint32_t gsi, int level);
 
 /* Run a vCPU until it exits. Call without the GIL, from one thread per vCPU. */
 int vmr_vcpu_run(vmr_vcpu *vcpu, vmr_exit *exit);
+/* Why this vCPU left with VMR_EXIT_FAULT, one line; "" before. Good until the vCPU runs again. */
+const char *vmr_vcpu_fault(vmr_vcpu *vcpu);
 /* How many vCPUs were added. */
 uint32_t vmr_vcpu_total(vmr_machine *machine);
 /* Make a running or sleeping vCPU look at its pending work soon. */

@@ -7,8 +7,7 @@
 #define VMR_WINDOWS 512
 #define VMR_VCPUS 64
 #define VMR_GUEST_ERRORS 128
-#define VMR_ERROR_SLOTS 8
-#define VMR_ERROR_BYTES 256
+#define VMR_TEXT_BYTES 256 /* of one line about a failure, with its NUL */
 
 /* A table that readers look at without a lock: it never changes, another takes its place. */
 typedef struct vmr_table {
@@ -49,9 +48,9 @@ struct vmr_region {
 typedef struct vmr_map {
   vmr_table table;
   uint64_t generation;
-  bool logging; /* some region has a dirty log */
-  uint32_t count;
-  vmr_ram ram[]; /* what the guest can read, sorted */
+  uint32_t count, log_count;
+  vmr_ram ram[VMR_REGIONS]; /* what the guest can read, sorted */
+  vmr_ram logs[VMR_REGIONS]; /* regions with a dirty log, whether the guest can read them or not */
 } vmr_map;
 
 typedef struct vmr_guest_count {
@@ -60,9 +59,17 @@ typedef struct vmr_guest_count {
   _Atomic uint64_t count;
 } vmr_guest_count;
 
+/* What failed last on one thread. */
+typedef struct vmr_error {
+  pthread_t thread;
+  uint64_t turn; /* when, counted in failures of the machine; 0: the slot is free */
+  char text[VMR_TEXT_BYTES];
+} vmr_error;
+
 /* A callback of a device, in order of registration. */
 typedef struct vmr_hook {
   void (*call)(void *device);
+  void (*halt)(void *device, uint64_t until_ns);
   bool (*idle)(void *device);
   void *device;
 } vmr_hook;
@@ -111,17 +118,19 @@ struct vmr_machine {
   void *irq_chip;
 
   vmr_vcpu *vcpus[VMR_VCPUS];
+  char faults[VMR_VCPUS][VMR_TEXT_BYTES]; /* written by the threads that run the vCPUs, each its own */
   _Atomic uint32_t vcpu_count;
   atomic_bool stopping;
-  bool started;
+  bool started, halted;
+  int trouble; /* eventfd */
 
   vmr_io io;
   vmr_hooks on_halt, on_free, on_drain;
+  struct vmr_outlet *outlets;
 
   pthread_mutex_t lock; /* errors, guest errors, stop */
-  uint32_t next_error;
-  _Atomic(const char *) error;
-  char errors[VMR_ERROR_SLOTS][VMR_ERROR_BYTES];
+  uint64_t failures;
+  vmr_error errors[VMR_ERROR_THREADS];
   vmr_guest_count guest_errors[VMR_GUEST_ERRORS];
 };
 

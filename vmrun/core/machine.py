@@ -154,6 +154,15 @@ class CoreMachine:
         """Wait until all that the guest sent has reached the host; False where a reader did not read in time."""
         return bool(lib.vmr_machine_drain(self.handle, timeout_ms) == 0)
 
+    def halt(self, patience_ms: int = -1) -> None:
+        """Cut what the devices still do, and bring ``rw`` disks to stable storage, for so long at most. Idempotent."""
+        lib.vmr_machine_halt(self.handle, patience_ms)
+
+    @property
+    def trouble_fd(self) -> int:
+        """An eventfd of the machine's that is readable once a device has met a new failure of the host."""
+        return int(lib.vmr_machine_trouble(self.handle))
+
     def run_vcpu(self, vcpu: Any, exit: Any) -> int:
         """Run ``vcpu`` (``vmr_vcpu *``) until it leaves for anything but a Python-served register; return VMR_EXIT_*.
 

@@ -40,9 +40,8 @@ uint64_t vmr_memory_generation(const vmr_machine *machine) { return map_of(machi
 
 void vmr_mark_dirty(const vmr_machine *machine, const void *hva, uint64_t size) {
   const vmr_map *map = map_of(machine);
-  if (!map->logging || !size) return;
-  for (uint32_t i = 0; i < map->count; i++) {
-    const vmr_ram *ram = &map->ram[i];
+  for (uint32_t i = 0; i < map->log_count && size; i++) {
+    const vmr_ram *ram = &map->logs[i];
     uint64_t offset = (uintptr_t)hva - (uintptr_t)ram->hva;
     if (offset >= ram->size) continue;
     for (uint64_t page = offset / VMR_PAGE; page <= (offset + size - 1) / VMR_PAGE; page++)

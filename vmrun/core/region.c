@@ -76,15 +76,16 @@ bool vmr_region_visible(const vmr_region *region, vmr_ram *ram) {
 
 /* With `change`: a map of all regions as they are. */
 static vmr_map *map_new(vmr_machine *machine) {
-  vmr_map *map = malloc(sizeof *map + VMR_REGIONS * sizeof *map->ram);
+  vmr_map *map = malloc(sizeof *map);
   if (!map) return NULL;
   map->generation = ++machine->generation;
-  map->logging = false;
-  map->count = 0;
+  map->count = map->log_count = 0;
   for (uint32_t i = 0; i < VMR_REGIONS; i++) {
     vmr_ram ram;
-    if (!machine->regions[i] || !vmr_region_visible(machine->regions[i], &ram)) continue;
-    map->logging |= ram.dirty != NULL;
+    if (!machine->regions[i]) continue;
+    bool visible = vmr_region_visible(machine->regions[i], &ram);
+    if (ram.dirty) map->logs[map->log_count++] = ram;
+    if (!visible) continue;
     uint32_t at = map->count++;
     for (; at && map->ram[at - 1].gpa > ram.gpa; at--) map->ram[at] = map->ram[at - 1];
     map->ram[at] = ram;

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from vmrun.engine.seam import Machine
 from vmrun.errors import VmrunError
-from vmrun.run.engine import Machine
 from vmrun.run.outcome import ENGINE_ERROR, STOPPED, Event
 
 

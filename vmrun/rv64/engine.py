@@ -81,8 +81,8 @@ class SoftMachine(LiveMachine):
     # ---- what it tells ---------------------------------------------------------------------------------------------
 
     def _describe_fault(self, index: int) -> str:
-        text = ffi.string(lib.vmr_machine_error(self._core.handle)).decode("utf-8", "replace")
-        return f"hart {index} at pc {self._register(index, 32):#x}: {text}"
+        text = ffi.string(lib.vmr_vcpu_fault(self._vcpus[index])).decode("utf-8", "replace")
+        return f"hart {index}: {text}"
 
     def _register(self, index: int, number: int) -> int:
         value = ffi.new("uint64_t *")

@@ -26,10 +26,8 @@ int vmr_kvm_fall(vmr_kvm_vcpu *k, vmr_exit *exit, uint32_t code, const void *dat
   k->fault.exit_reason = k->run->exit_reason;
   k->fault.data_count = count < room ? count : room;
   memcpy(k->fault.data, data, k->fault.data_count * sizeof k->fault.data[0]);
-  exit->kind = VMR_EXIT_FAULT;
   exit->code = code;
-  vmr_fail(k->vcpu.machine, EIO, "%s", text);
-  return 0;
+  return vmr_vcpu_fall(&k->vcpu, exit, "%s", text);
 }
 
 static int leave_for_python(vmr_kvm_vcpu *k, uint8_t *data, vmr_exit *exit) {

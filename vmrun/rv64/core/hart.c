@@ -240,7 +240,7 @@ static vmr_rv64_shared *shared_of(const vmr_machine *machine) {
   vmr_rv64_shared *shared = calloc(1, sizeof *shared);
   if (!shared) return NULL;
   atomic_store(&shared->references, 1);
-  vmr_sbi_console_connect(&shared->console, -1, -1);
+  shared->console.in = -1;
   return shared;
 }
 
@@ -367,6 +367,5 @@ int vmr_rv64_get_stats(vmr_vcpu *vcpu, vmr_rv64_stats *stats) {
 int vmr_rv64_debug_console(vmr_machine *machine, int in_fd, int out_fd) {
   vmr_hart *first = vmr_hart_at(machine, 0);
   if (!first) return vmr_fail(machine, ENOENT, "a debug console needs a hart first");
-  vmr_sbi_console_connect(&first->shared->console, in_fd, out_fd);
-  return 0;
+  return vmr_sbi_console_connect(&first->shared->console, machine, in_fd, out_fd);
 }

@@ -203,6 +203,8 @@ struct vmr_hart {
   pthread_cond_t wake;
 
   vmr_rv64_stats stats;
+  uint64_t seen_retired, seen_traps; /* what was counted when the hart was last seen to get on */
+  atomic_bool lost;                  /* see vmr_trap_lost */
 
   vmr_code_page **pages; /* every page there is, page_count of page_limit */
   uint32_t page_count, page_limit, clock_hand;
@@ -307,6 +309,9 @@ uint32_t vmr_pending(vmr_hart *h);
 /* The number of the most urgent of those in ip, which is not 0. */
 uint64_t vmr_first_interrupt(uint32_t ip);
 void vmr_timer_set(vmr_hart *h, uint64_t stimecmp);
+/* For a hart that has retired nothing since it was last seen to get on: whether it never will, and no other hart either.
+ * h->exit then holds the fault. */
+bool vmr_trap_lost(vmr_hart *h);
 
 static inline bool vmr_interrupts_on(const vmr_hart *h) {
   return h->priv == VMR_PRIV_U || h->sstatus & VMR_SSTATUS_SIE;

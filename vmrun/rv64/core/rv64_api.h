@@ -49,6 +49,7 @@ typedef struct vmr_rv64_stats {
 /* A snapshot; safe while the hart runs (may lag by one time slice). */
 int vmr_rv64_get_stats(vmr_vcpu *vcpu, vmr_rv64_stats *stats);
 
-/* Where SBI DBCN (and earlycon=sbi) writes: a host fd, or -1 to drop; in_fd for DBCN reads, or -1. One per machine. */
+/* Where SBI DBCN (and earlycon=sbi) writes: a host fd, or -1 to drop; in_fd for DBCN reads, or -1. One per machine, before
+ * it starts. Where a UART writes to the same pipe or socket, the guest's order of both is kept. */
 int vmr_rv64_debug_console(vmr_machine *machine, int in_fd, int out_fd);
 #endif
