@@ -231,6 +231,7 @@ int main(int argc, char **argv) {
   CHECK(!vmr_region_add(machine, FLASH, 0x2000, VMR_REGION_FLASH, 0, &flash.region));
   CHECK(!vmr_bus_add(machine, FLASH, 0x2000, &flash_ops, NULL));
   for (int i = 0; i < 2; i++) CHECK(!vmr_rv64_new(machine, 4095, 10000000, 1 << 20, &harts[i]));
+  if (!vmr_rv64_jit_probe()) CHECK(!vmr_rv64_jit(harts[1], 2, 4 << 20)); /* one interprets, one translates */
   load_code(argv[1]);
   write_while_it_is_hidden();
   CHECK(!vmr_rv64_boot(harts[0], CODE, 0));

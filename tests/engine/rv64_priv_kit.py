@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import rv64translator
 from rv64asm import Asm
 
 from patience import patience
 from vmrun._core import ffi, lib
+from vmrun.core.line import CoreLine
 
 RAM = 0x8000_0000
 RAM_SIZE = 16 << 20
@@ -74,8 +76,15 @@ class Guest:
             cpu = ffi.new("vmr_vcpu **")
             self.check(lib.vmr_rv64_new(self.machine, isa, TIMEBASE, cache, cpu))
             self.harts.append(cpu[0])
+            self.check(rv64translator.equip(cpu[0]))
         self.check(lib.vmr_rv64_boot(self.harts[0], CODE, 0))
         self.exit = ffi.new("vmr_exit *")
+
+    def line(self, input: int, hart: int = 0) -> CoreLine:
+        """Return the line to an interrupt input of a hart."""
+        out = ffi.new("vmr_line *")
+        self.check(lib.vmr_vcpu_line(self.machine, hart, input, out))
+        return CoreLine(out[0])
 
     def check(self, result: int) -> None:
         assert result == 0, ffi.string(lib.vmr_machine_error(self.machine)).decode()

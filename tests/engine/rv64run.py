@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 
 import rv64elf
+import rv64translator
 from rv64asm import Asm
 
 from patience import patience
@@ -192,6 +193,11 @@ def _supervisor_stub(*, translated: bool) -> bytes:
     return bytes(page)
 
 
+def supervisor_image(program: Program) -> tuple[bytes, int]:
+    """Return what lies from ORIGIN on for a run in S-mode, untranslated, and where it is entered."""
+    return _supervisor_stub(translated=False) + program.image, _ENTRY
+
+
 @cache
 def _tables() -> bytes:
     """Sv39 tables: RAM one to one for U-mode in 4 KiB pages whose A and D are clear, and the alias for S-mode."""
@@ -326,6 +332,8 @@ def run_core(program: Program, *, translated: bool = False, harts: int = 1, aia:
 
 
 def _run_core_here(program: Program, *, translated: bool, harts: int, aia: bool) -> bytes:
+    from aia_kit import add_aia
+
     from vmrun._core import ffi, lib
 
     extensions = ("M", "A", "F", "D", "C", "ZBA", "ZBB", "ZBS", "SSTC", "SVINVAL", "SV48", *(["SSAIA"] if aia else []))
@@ -347,11 +355,12 @@ def _run_core_here(program: Program, *, translated: bool, harts: int, aia: bool)
         cpu = ffi.new("vmr_vcpu *[]", harts)
         for number in range(harts):
             check(lib.vmr_rv64_new(machine, isa, TIMEBASE, 16 << 20, cpu + number), "vmr_rv64_new")
+            check(rv64translator.equip(cpu[number]), "vmr_rv64_jit")
         if aia:
-            check(lib.vmr_aplic_new(machine, APLIC, 0x4000, 96, ffi.new("vmr_aplic **")), "vmr_aplic_new")
-            check(lib.vmr_imsic_new(machine, IMSIC, harts << 12, harts, 255, ffi.new("vmr_imsic **")), "vmr_imsic_new")
-            uart = ffi.new("vmr_uart16550 **")
-            check(lib.vmr_uart16550_new(machine, UART, 0x100, 10, -1, -1, uart), "vmr_uart16550_new")
+            add_aia(machine, list(cpu), 96, 255)
+            uart, line = ffi.new("vmr_uart16550 **"), ffi.new("vmr_line *")
+            check(lib.vmr_irqchip_line(machine, 10, line), "vmr_irqchip_line")
+            check(lib.vmr_uart16550_new(machine, UART, 0x100, line[0], -1, -1, uart), "vmr_uart16550_new")
         check(lib.vmr_rv64_boot(cpu[0], _ENTRY, 0), "vmr_rv64_boot")
         check(lib.vmr_machine_start(machine), "vmr_machine_start")
         threads = [

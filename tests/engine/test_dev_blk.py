@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from dev_kit import IRQ, RAM, RAM_SIZE, VIRTIO, Bench, bench
+from dev_kit import RAM, RAM_SIZE, VIRTIO, Bench, bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,13 +28,13 @@ def pattern(size: int, seed: int = 1) -> bytes:
 
 
 def plan(base: int = VIRTIO, **properties: str | int) -> DevicePlan:
-    return DevicePlan("disk.root", "virtio-blk", base, 0x1000, Interrupt(IRQ), "virtio-mmio", properties)
+    return DevicePlan("disk.root", "virtio-blk", base, 0x1000, Interrupt(7), "virtio-mmio", properties)
 
 
 class Rig:
     def __init__(self, b: Bench, **properties: str | int) -> None:
         self.bench = b
-        self.disk = DEVICE.realize(plan(**properties), b.machine, Wires())
+        self.disk = DEVICE.realize(plan(**properties), b.machine, Wires(line=b.line))
         b.machine.start()
         self.driver = BlockDriver(b.machine, VIRTIO, b.memory)
         self.driver.begin()
@@ -339,9 +339,19 @@ def test_bad_arguments_are_refused(image: Path) -> None:
             (0, -1, b"x" * 21),
         ):
             with pytest.raises(HostError):
-                b.make("vmr_virtio_blk_new", "vmr_virtio_blk", VIRTIO, 0x1000, 1, file.fileno(), mode, overlay, serial)
+                b.make(
+                    "vmr_virtio_blk_new",
+                    "vmr_virtio_blk",
+                    VIRTIO,
+                    0x1000,
+                    b.line.c,
+                    file.fileno(),
+                    mode,
+                    overlay,
+                    serial,
+                )
         with pytest.raises(HostError, match="Bad file"):
-            b.make("vmr_virtio_blk_new", "vmr_virtio_blk", VIRTIO, 0x1000, 1, 9999, 0, -1, ffi.NULL)
+            b.make("vmr_virtio_blk_new", "vmr_virtio_blk", VIRTIO, 0x1000, b.line.c, 9999, 0, -1, ffi.NULL)
 
 
 # ---- requests without an end -----------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 import threading
 
 import pytest
-from dev_kit import IMSIC, aia_bench
+from aia_kit import IMSIC
+from dev_kit import aia_bench
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -164,7 +165,9 @@ def test_no_message_is_lost_among_senders_and_a_claimer() -> None:
 )
 def test_imsics_that_cannot_be_are_refused(size: int, files: int, ids: int) -> None:
     with CoreMachine() as machine, pytest.raises(HostError, match="imsic"):
-        machine.check(lib.vmr_imsic_new(machine.handle, IMSIC, size, files, ids, ffi.new("vmr_imsic **")), "x")
+        machine.check(
+            lib.vmr_imsic_new(machine.handle, IMSIC, size, files, ids, ffi.NULL, ffi.new("vmr_imsic **")), "x"
+        )
 
 
 def test_indirect_registers_of_c_are_those_declared() -> None:

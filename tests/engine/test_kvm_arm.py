@@ -155,7 +155,7 @@ def test_a_line_reaches_the_vcpu(kind: str, devices: tuple[DevicePlan, ...], cod
         made.core.start()
         thread = made.spawn()
         bell.wait(0)
-        made.core.set_irq(LINE, True)
+        made.core.line(LINE).raise_()
         thread.join(patience(20))
         assert not thread.is_alive(), "the interrupt did not arrive"
         assert [value for _, _, value in bell.heard] == [WINDOW, INTID]

@@ -149,7 +149,7 @@ def raised(made: Lab, code: str) -> list[tuple[int, int, int]]:
     made.core.start()
     thread = made.spawn()
     ears.wait(0)
-    made.core.set_irq(LINE, True)
+    made.core.line(LINE).raise_()
     thread.join(patience(20))
     assert not thread.is_alive(), "the interrupt did not arrive"
     assert made.exits[0].kind == lib.VMR_EXIT_SYSTEM
@@ -163,7 +163,7 @@ def test_a_line_of_the_plic_reaches_its_hart() -> None:
     enable = "".join(f"li t0, {plic + at}\n li t1, {value}\n sw t1, 0(t0)\n" for at, value in priority_and_enable)
     claim = f"li t0, {plic + 0x20_0004}\n lw t1, 0(t0)\n sd t1, 8(s0)\n"
     with lab() as made:
-        registry.load("plic").realize(device, made.core, Wires())
+        registry.load("plic").realize(device, made.core, Wires(vcpu_lines=made.core.vcpu_lines))
         assert raised(made, enable + WAIT + claim + END) == [(8, 8, LINE)]
 
 

@@ -303,3 +303,14 @@ def test_an_engine_that_is_not_there(vmrun: Vmrun, accel: str, why: bytes) -> No
     done = vmrun("run", MICRO, "--accel", accel, "--", "true")
     assert done.returncode == 125
     assert why in done.stderr and b"auto" in done.stderr
+
+
+def test_a_kernel_spread_over_packages_boots_a_small_machine(vmrun: Vmrun, tmp_path: Path) -> None:
+    path = tmp_path / "sid.toml"
+    path.write_text(
+        'manifest = 1\n[machine]\nboard = "riscv_virt"\n[memory]\nsize = "192MiB"\n[boot]\n'
+        'kernel = { debian = "linux-image-riscv64", suite = "sid" }\nmodules = ["ext4"]\n'
+        'initrd = { busybox = true }\ncmdline = ["panic=-1", "quiet"]\n[console.main]\ndevice = "virtio"\n'
+    )
+    done = vmrun("run", path, "--", "grep", "ext4", "/proc/filesystems")
+    assert (done.returncode, done.stdout.split()) == (0, [b"ext4"]), done.stderr

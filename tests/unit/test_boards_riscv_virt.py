@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plan_kit import BASE, OFFER, planned
+from plan_kit import BASE, OFFER, load, planned
 
 from patience import patience
 from vmrun.boards import registry
@@ -19,6 +19,7 @@ from vmrun.errors import PlanError
 from vmrun.frozen import evolve
 from vmrun.kvm.offer import nominal as kvm_nominal
 from vmrun.plan import codec
+from vmrun.plan.files import BootFile, BootFiles
 from vmrun.plan.model import SEED_SIZE, MachinePlan
 from vmrun.plan.offer import Offer
 from vmrun.rv64.isa import DEFAULT_EXTENSIONS
@@ -291,6 +292,20 @@ def test_a_guest_that_is_no_linux_gets_its_words_alone(tmp_path: Path) -> None:
 )
 def test_contiguous_memory_takes_no_more_than_half(size: str, more: str, cmdline: str, tmp_path: Path) -> None:
     assert planned(tmp_path, BASE.replace("128MiB", size) + more).cmdline == cmdline
+
+
+def test_a_flat_image_is_entered_where_the_manifest_says_so(tmp_path: Path) -> None:
+    def plan(protocol: str) -> MachinePlan:
+        loaded = load(tmp_path, BASE + f'protocol = "{protocol}"\n')
+        (tmp_path / "u-boot.bin").write_bytes(bytes.fromhex("6f000000") + bytes(range(256)))
+        files = BootFiles(BootFile(str(tmp_path / "u-boot.bin"), 260, "0" * 64, "a test"))
+        return registry.load("riscv_virt").plan(loaded, files, OFFER)
+
+    assert plan("flat").entry.pc == 0x8020_0000
+    for protocol, code, words in (("auto", "E110", "of no known format"), ("pvh", "E119", "no protocol `pvh`")):
+        with pytest.raises(PlanError, match=words) as caught:
+            plan(protocol)
+        assert caught.value.code == code
 
 
 def test_serial_logs_belong_to_the_boards_uart(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmrun.boot.cmdline import find, halves, split
@@ -43,6 +43,7 @@ def kernels_way(line: bytes) -> list[tuple[bytes, bytes | None, int]]:
     return found
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from('ab= "-\tà\u00a0é'), max_size=24))
 def test_words_are_the_kernels(line: str) -> None:
     def data(text: str | None) -> bytes | None:
@@ -52,6 +53,7 @@ def test_words_are_the_kernels(line: str) -> None:
     assert ours == kernels_way(line.encode())
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from('a= "-\tà'), max_size=24))
 def test_the_halves_are_the_whole(line: str) -> None:
     kernels, inits = halves(line)

@@ -677,3 +677,16 @@ def test_debian_itself(tmp_path: Path) -> None:
     assert found.size > 50 << 20
     with pytest.raises(ArtifactError, match="did you mean `trixie`"):
         opened.resolve(DebianSource("busybox-static", "trixi"))
+
+
+@pytest.mark.network
+@pytest.mark.slow
+@needs_apt
+@pytest.mark.parametrize("suite", ["trixie", "forky", "sid"])
+@pytest.mark.parametrize("arch", ["amd64", "arm64"])
+def test_cloud_kernels_of_every_suite(tmp_path: Path, suite: str, arch: str) -> None:
+    resolver = Resolver(Store(tmp_path), arch)
+    source = DebianSource(f"linux-image-cloud-{arch}", suite)
+    found = resolver.kernel(source, ("ext4",))
+    assert found.image.size > 1 << 20 and found.config is not None and found.release.endswith(f"cloud-{arch}")
+    assert "jbd2" in [module.name for module in resolver.modules(source, ("ext4",))]

@@ -125,7 +125,12 @@ def test_compressions(suffix: str) -> None:
 
 def test_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modinfo, "_LARGEST", 1 << 20)
-    for path, packed in (("x.ko.xz", lzma.compress(bytes(2 << 20))), ("x.ko.gz", gzip.compress(bytes(2 << 20)))):
+    bomb = bytes(2 << 20)
+    bombs = {"x.ko.xz": lzma.compress(bomb), "x.ko.gz": gzip.compress(bomb)}
+    if shutil.which("zstd") is not None:
+        done = subprocess.run(["zstd", "-q"], input=bomb, capture_output=True, check=True, timeout=20)
+        bombs["x.ko.zst"] = done.stdout
+    for path, packed in bombs.items():
         with pytest.raises(ArtifactError) as caught:
             modinfo.decompress(path, packed)
         assert caught.value.code == "E241"

@@ -12,15 +12,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from plan_kit import BASE, planned
 from run_plans import CONSOLE, CONTROL, STDERR, STDIN, STDOUT, Capture, Recorder, make_plan
 
 from vmrun.engine.fake import Break, Expect, FakeEngine, FakeExit, Hang, Leave, Say, Step
 from vmrun.errors import HostError
+from vmrun.frozen import evolve
 from vmrun.plan.model import MachinePlan
 from vmrun.run import takedown
 from vmrun.run.attach import Attachment, Policy
 from vmrun.run.lifecycle import run_plan
+from vmrun.run.loop import Loop
 from vmrun.run.outcome import Outcome
+from vmrun.rv64.engine import ENGINE
 
 OFF = Leave(FakeExit("poweroff"))
 RESET = Leave(FakeExit("reboot"))
@@ -395,6 +399,25 @@ def test_a_log_that_is_a_pipe_without_a_reader_is_refused(bench: type[Bench], tm
         bench([OFF]).run(make_plan(logs=(("console.main", str(tmp_path / "pipe")),)))
 
 
+def test_nobody_wakes_a_loop_that_is_closed(bench: type[Bench], monkeypatch: pytest.MonkeyPatch) -> None:
+    wake, closed = Loop.wake, threading.Event()
+    late: list[bool] = []
+
+    def slow(loop: Loop) -> None:
+        if threading.current_thread().name == "take-down":
+            late.append(closed.wait(0.2))
+        wake(loop)
+
+    def close(loop: Loop, really: object = Loop.close) -> None:
+        closed.set()
+        really(loop)  # type: ignore[operator]
+
+    monkeypatch.setattr(Loop, "wake", slow)
+    monkeypatch.setattr(Loop, "close", close)
+    assert bench([OFF]).run(make_plan()).code == 0
+    assert late == [False]
+
+
 def test_many_lifecycles_in_one_process_keep_nothing() -> None:
     def lifecycles(count: int) -> int:
         for _ in range(count):
@@ -406,6 +429,24 @@ def test_many_lifecycles_in_one_process_keep_nothing() -> None:
 
     before = lifecycles(10)
     assert lifecycles(100) - before < 100
+
+
+def test_many_machines_in_one_process_keep_nothing(tmp_path: Path) -> None:
+    plan = planned(tmp_path, BASE.replace("128MiB", "16MiB"))  # a guest that jumps to where it is
+    plan = evolve(plan, run=evolve(plan.run, total_ns=MS))
+    null = os.open(os.devnull, os.O_WRONLY)
+    attachment = Attachment(console_out=null, command_out=null, command_err=null, output=null)
+
+    def lifecycles(count: int) -> tuple[int, int]:
+        for _ in range(count):
+            assert run_plan(plan, ENGINE, attachment, Policy(), Recorder()).reason == "timeout"
+        gc.collect()
+        return len(gc.get_objects()) + gc.get_freeze_count(), len([*Path("/proc/self/fd").iterdir()])
+
+    objects, files = lifecycles(5)
+    more, still = lifecycles(30)
+    os.close(null)
+    assert more - objects < 30 and still == files
 
 
 def test_a_log_of_the_manifest(bench: type[Bench], tmp_path: Path) -> None:

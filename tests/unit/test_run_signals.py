@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_kit import write
 
 from patience import patience
 from vmrun.run.terminal import SANE
@@ -159,8 +160,7 @@ def test_a_second_signal_forces(start: Callable[..., Process]) -> None:
 
 def test_output_that_is_never_read_does_not_keep_a_stopped_run(start: Callable[..., Process]) -> None:
     child = start("spill")
-    assert select.select([child.out], [], [], patience(20))[0]
-    time.sleep(patience(0.5))
+    child.until(b"ready")  # and leave the rest, more than a pipe holds
     assert child.process.poll() is None  # it waits for its reader
     child.process.send_signal(signal.SIGTERM)
     assert child.wait() == 128 + signal.SIGTERM
@@ -181,6 +181,20 @@ def test_the_guardian_is_forked_before_there_is_any_thread(start: Callable[..., 
     child = start("echo", terminal=True)
     child.until(b"ready")
     assert b"fork of 1\r\n" in child.seen and child.seen.count(b"fork of") == 1
+
+
+def test_the_guardian_of_vmrun_up_is_forked_before_there_is_any_thread(
+    start: Callable[..., Process], tmp_path: Path
+) -> None:
+    write(tmp_path)
+    child = start("up", str(tmp_path), terminal=True)
+    child.until(b"console")  # the guest has the terminal
+    assert eventually(child.raw)
+    child.type(b"\x01x")
+    child.until(SANE)
+    assert child.wait() == 0
+    assert b"fork of 1\r\n" in child.seen and child.seen.count(b"fork of") == 1
+    assert child.settings() == child.before
 
 
 def test_the_keys_of_vmrun_act_while_input_is_held(start: Callable[..., Process]) -> None:

@@ -197,3 +197,18 @@ def test_a_quote_without_its_other_one_is_pointed_at(tmp_path: Path) -> None:
     (found,) = refused(tmp_path, BASE, 'boot.cmdline=["a\\"b"]')
     assert found.code == "E052"
     assert load(tmp_path, BASE + """cmdline = 'foo="bar'\n""").manifest.boot.cmdline == 'foo="bar'
+
+
+@pytest.mark.parametrize(
+    "key", ["boot.cmdline", "name", "disk.a.serial", "boot.kernel.sha256", "memory.size", "run.command"]
+)
+@pytest.mark.parametrize("odd", ["a\udcff", "\x1b]0;x\x07"])
+def test_bytes_that_are_no_text_are_refused_in_their_place(tmp_path: Path, key: str, odd: str) -> None:
+    found = refused(tmp_path, BASE, f"{key}={odd}") if key != "boot.cmdline" or "\udcff" in odd else ()
+    assert all(f.span is not None and f.code in ("E010", "E011", "E017", "E035", "E032", "E034") for f in found)
+    plain([line for finding in found for line in full(finding, Texts())]).encode()
+
+
+def test_a_pattern_that_python_may_read_otherwise_one_day(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    assert load(tmp_path, BASE + '[verdict]\nrequire = ["[[a]"]\n').manifest.verdict is not None
+    assert not recwarn.list

@@ -55,6 +55,7 @@ def join(*values: dict[str, Any]) -> Any:
     return node
 
 
+@settings(deadline=None)
 @given(MANIFESTS, MANIFESTS, MANIFESTS)
 def test_merge_is_associative(a: dict[str, Any], b: dict[str, Any], c: dict[str, Any]) -> None:
     left = merge(join(a, b), join(c))
@@ -62,16 +63,19 @@ def test_merge_is_associative(a: dict[str, Any], b: dict[str, Any], c: dict[str,
     assert plain(settle(left)[0]) == plain(settle(right)[0])
 
 
+@settings(deadline=None)
 @given(MANIFESTS)
 def test_empty_is_neutral(a: dict[str, Any]) -> None:
     assert plain(join({}, a)) == plain(join(a, {})) == plain(join(a))
 
 
+@settings(deadline=None)
 @given(MANIFESTS.filter(lambda m: "+" not in str(m)))
 def test_merge_with_itself_changes_nothing_without_appends(a: dict[str, Any]) -> None:
     assert plain(join(a, a)) == plain(join(a))
 
 
+@settings(deadline=None)
 @given(MANIFESTS, MANIFESTS)
 def test_merge_leaves_its_arguments_alone(a: dict[str, Any], b: dict[str, Any]) -> None:
     first, second = wrap(a, at(SOURCE)), wrap(b, at(SOURCE))
@@ -80,6 +84,7 @@ def test_merge_leaves_its_arguments_alone(a: dict[str, Any], b: dict[str, Any]) 
     assert (plain(first), plain(second)) == before
 
 
+@settings(deadline=None)
 @given(MANIFESTS, MANIFESTS)
 def test_every_value_keeps_its_origin(a: dict[str, Any], b: dict[str, Any]) -> None:
     one, two = Source("one", "", "/"), Source("two", "", "/")

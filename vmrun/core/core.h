@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "core_api.h"
+#include "line.h"
 
 /* ---- readers ---------------------------------------------------------------------------------------------------- */
 
@@ -110,23 +111,12 @@ int vmr_bus_attach(vmr_machine *machine, uint64_t gpa, uint64_t size, const vmr_
 int vmr_bus_read(vmr_machine *machine, uint64_t gpa, uint32_t size, uint64_t *value, vmr_bus_access *left);
 int vmr_bus_write(vmr_machine *machine, uint64_t gpa, uint32_t size, uint64_t value, vmr_bus_access *left);
 
-/* ---- interrupts ------------------------------------------------------------------------------------------------ */
-
-/* The machine's interrupt controller takes wired lines; there is at most one (-EEXIST). */
-typedef void (*vmr_irqchip_set)(void *chip, uint32_t gsi, bool level);
-int vmr_irqchip_register(vmr_machine *machine, vmr_irqchip_set set, void *chip);
-
 /* ---- vCPUs ----------------------------------------------------------------------------------------------------- */
-
-/* External interrupt inputs of a vCPU, as RISC-V numbers them. */
-#define VMR_VCPU_IRQ_S_SOFT 1
-#define VMR_VCPU_IRQ_S_TIMER 5
-#define VMR_VCPU_IRQ_S_EXT 9
 
 typedef struct vmr_vcpu_ops {
   int (*run)(vmr_vcpu *vcpu, vmr_exit *exit);
   void (*kick)(vmr_vcpu *vcpu);
-  void (*set_irq)(vmr_vcpu *vcpu, uint32_t input, bool level); /* any thread */
+  int (*line)(vmr_vcpu *vcpu, uint32_t input, vmr_line *line); /* -EINVAL: no such input; NULL: none at all */
   void (*free)(vmr_vcpu *vcpu);
   /* Come to a quiescent point soon; memory: forget what was translated or decoded before. Any thread. NULL where the
    * vCPU keeps nothing and is inside only for moments. */
@@ -139,14 +129,12 @@ struct vmr_vcpu {
   vmr_machine *machine;
   uint32_t index;
   vmr_reader reader; /* the engine enters and leaves */
-  struct vmr_imsic_file *imsic; /* riscv64: where its messages arrive, or NULL; set before the machine starts */
 };
 
 /* The machine owns the vCPU from here on and frees it with ops->free. Indexes count from 0 in order of adding. */
 int vmr_vcpu_add(vmr_machine *machine, vmr_vcpu *vcpu);
 vmr_vcpu *vmr_vcpu_at(const vmr_machine *machine, uint32_t index); /* NULL past the end */
 uint32_t vmr_vcpu_count(const vmr_machine *machine);
-void vmr_vcpu_set_irq(vmr_vcpu *vcpu, uint32_t input, bool level);
 /* Leave with VMR_EXIT_FAULT and this text, on the thread that runs the vCPU. Returns 0, as vmr_vcpu_ops.run then does. */
 int vmr_vcpu_fall(vmr_vcpu *vcpu, vmr_exit *exit, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* True once vmr_machine_stop was called: a vCPU then returns VMR_EXIT_STOPPED. Every vCPU is kicked after it is set. */

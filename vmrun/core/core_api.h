@@ -150,9 +150,6 @@ int vmr_bus_begin(vmr_machine *machine, vmr_bus_access *access);
 void vmr_bus_ask(const vmr_bus_access *access, vmr_exit *exit);
 int vmr_bus_take(vmr_bus_access *access, const vmr_exit *exit);
 
-/* Drive a wired interrupt line of the machine's interrupt controller (level 0 or 1). */
-int vmr_irq_set(vmr_machine *machine, uint32_t gsi, int level);
-
 /* Run a vCPU until it exits. Call without the GIL, from one thread per vCPU. */
 int vmr_vcpu_run(vmr_vcpu *vcpu, vmr_exit *exit);
 /* Why this vCPU left with VMR_EXIT_FAULT, one line; "" before. Good until the vCPU runs again. */

@@ -114,8 +114,9 @@ struct vmr_machine {
   const vmr_memory_ops *memory_ops;
   void *memory_engine;
 
-  vmr_irqchip_set irq_set;
-  void *irq_chip;
+  const vmr_irqchip_ops *irqchip_ops;
+  void *irqchip;
+  vmr_msi msi;
 
   vmr_vcpu *vcpus[VMR_VCPUS];
   char faults[VMR_VCPUS][VMR_TEXT_BYTES]; /* written by the threads that run the vCPUs, each its own */

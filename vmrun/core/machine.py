@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from vmrun._core import ffi, lib
+from vmrun.core.line import CoreLine
 from vmrun.core.memory import Region
 from vmrun.core.windows import MmioHandler, Server, Window, Windows
 from vmrun.errors import HostError
@@ -95,7 +96,7 @@ class CoreMachine:
         """Read ``size`` bytes of an open file into RAM. Raise HostError where the file is shorter or a read fails."""
         self.check(lib.vmr_ram_load_fd(self.handle, gpa, fd, offset, size), what)
 
-    # ---- bus and interrupts ------------------------------------------------------------------------------------------
+    # ---- bus ---------------------------------------------------------------------------------------------------------
 
     def claim(
         self, base: int | None, size: int, handler: MmioHandler, *, min_width: int = 1, max_width: int = 0
@@ -108,10 +109,6 @@ class CoreMachine:
         E357 where it overlaps another window.
         """
         return self._windows.claim(base, size, handler, min_width, max_width)
-
-    def set_irq(self, gsi: int, level: bool) -> None:
-        """Drive a wired interrupt line. Any thread."""
-        lib.vmr_irq_set(self.handle, gsi, level)
 
     def peek(self, gpa: int, size: int) -> int | None:
         """Read a register as a vCPU would, None where no device is. For tests and tools."""
@@ -133,6 +130,28 @@ class CoreMachine:
                     server.serve(exit)
                     done = lib.vmr_bus_take(access, exit)
         return None if outcome == lib.VMR_BUS_NONE else access
+
+    # ---- interrupts --------------------------------------------------------------------------------------------------
+
+    def line(self, pin: int) -> CoreLine:
+        """Return the line to ``pin`` of the machine's interrupt controller. Raise HostError where there is none."""
+        out = ffi.new("vmr_line *")
+        self.check(lib.vmr_irqchip_line(self.handle, pin, out), f"interrupt {pin}")
+        return CoreLine(out[0])
+
+    def vcpu_lines(self, input: int) -> list[CoreLine]:
+        """Return the line to ``input`` of each vCPU, in order. Raise HostError where the vCPUs have none."""
+        lines = [ffi.new("vmr_line *") for _ in range(self.vcpu_count)]
+        for index, out in enumerate(lines):
+            self.check(lib.vmr_vcpu_line(self.handle, index, input, out), f"vCPU {index}")
+        return [CoreLine(out[0]) for out in lines]
+
+    @property
+    def messages(self) -> Any:
+        """Where message-signalled interrupts go (``vmr_msi``), nowhere if nobody takes them yet."""
+        out = ffi.new("vmr_msi *")
+        lib.vmr_machine_msi(self.handle, out)
+        return out[0]
 
     # ---- life --------------------------------------------------------------------------------------------------------
 

@@ -11,11 +11,11 @@ from typing import Any, Self
 from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
 from vmrun.devices import registry
-from vmrun.devices.model import Live, Wires
+from vmrun.devices.model import GIVERS, Live, Wires
 from vmrun.devices.virtio import virtio_mmio
 from vmrun.engine.blobs import Loading
 from vmrun.errors import HostError
-from vmrun.frozen import frozen
+from vmrun.frozen import evolve, frozen
 from vmrun.plan.model import DevicePlan, MachinePlan
 
 FIRMWARE = ("sbi", "")
@@ -99,11 +99,16 @@ class LiveMachine(ABC):
             self._core.add_ram(region.base, region.size)
         with Loading(self._core, self._plan.blobs):
             self._add_vcpus()
-            injected = Wires(streams=wires, power=self._on_power)
-            for device in self._plan.devices:
-                if not self._is_own(device):
-                    self._devices[device.id] = registry.load(device.kind).realize(device, self._core, injected)
+            self._add_devices(Wires(vcpu_lines=self._core.vcpu_lines, streams=wires, power=self._on_power))
         self._enter()
+
+    def _add_devices(self, wires: Wires) -> None:
+        """Make the plan's devices, those that hand out lines and messages before those that are given them."""
+        found = [(device, registry.load(device.kind)) for device in self._plan.devices if not self._is_own(device)]
+        for device, kind in sorted(found, key=lambda pair: GIVERS.index(pair[1].gives)):
+            line = self._core.line(device.interrupt.number) if device.interrupt else wires.line
+            own = evolve(wires, line=line, messages=self._core.messages)
+            self._devices[device.id] = kind.realize(device, self._core, own)
 
     # ---- its life ----------------------------------------------------------------------------------------------------
 

@@ -157,6 +157,7 @@ class Boot:
             down.hurry = self.hurry
             self._give_up_output(since)
             self._loop.turn(QUIT_DRAIN_NS // 10)
+        down.join()
         self._machine = None
         wiring.close_guest_ends()
         while not (self._host.idle and all(source.ended for source in self._sources)):

@@ -47,10 +47,15 @@ class TakeDown:
         self._vcpus = vcpus
         self._wake = wake
         self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="take-down", daemon=True)
 
     def start(self) -> None:
         """Begin; the vCPUs have been told to stop."""
-        threading.Thread(target=self._run, name="take-down", daemon=True).start()
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for the last of it, once ``done``: ``wake`` is not called any more."""
+        self._thread.join()
 
     def check(self) -> None:
         """Raise what went wrong, if something did."""

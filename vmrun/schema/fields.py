@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema, WrapValidator
 from pydantic_core import PydanticCustomError
 
+from vmrun.printable import clean
 from vmrun.units import parse_size, parse_time_ns
 
 PAGE = 4096
@@ -23,7 +25,9 @@ TIME_PATTERN = r"^\s*[0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|m|h)\s*$"
 
 def refuse(code: str, message: str, *, label: str) -> NoReturn:
     """Raise what pydantic collects; `vmrun.schema.problems` turns it into a diagnostic of this code."""
-    raise PydanticCustomError("vmrun", "{message}", {"code": code, "message": message, "label": label})
+    # pydantic takes UTF-8 alone, and a value of --set or of the environment may have other bytes (PEP 383).
+    shown = {"code": code, "message": clean(message), "label": clean(label)}
+    raise PydanticCustomError("vmrun", "{message}", shown)
 
 
 def _wants_string(value: object, what: str, example: str) -> str:
@@ -96,7 +100,9 @@ def _scalar(value: object) -> str | int | float | bool:
 def _regex(value: object) -> str:
     text = _wants_string(value, "a string", "login:")
     try:
-        re.compile(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sets that Python may read otherwise one day
+            re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
         refuse("E042", f"`{text}` is no regular expression", label=str(error))
     return text

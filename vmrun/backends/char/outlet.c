@@ -32,9 +32,14 @@ struct vmr_outlet {
 
 /* ---- with the lock ----------------------------------------------------------------------------------------------- */
 
+static void set_count(vmr_outlet *outlet, uint32_t count) {
+  atomic_store_explicit(&outlet->count, count, memory_order_relaxed);
+}
+
 static void flush(vmr_outlet *outlet) {
-  while (outlet->count) {
-    uint32_t at = outlet->at, count = outlet->count;
+  uint32_t count;
+  while ((count = vmr_outlet_waiting(outlet))) {
+    uint32_t at = outlet->at;
     uint32_t first = at + count > VMR_OUTLET_BYTES ? VMR_OUTLET_BYTES - at : count;
     struct iovec iov[2] = {{outlet->bytes + at, first}, {outlet->bytes, count - first}};
     ssize_t put = outlet->errnum ? (ssize_t)count : vmr_stream_write(&outlet->stream, iov, first < count ? 2 : 1);
@@ -44,9 +49,9 @@ static void flush(vmr_outlet *outlet) {
       continue;
     }
     outlet->at = (at + (uint32_t)put) % VMR_OUTLET_BYTES;
-    outlet->count -= (uint32_t)put;
+    set_count(outlet, count - (uint32_t)put);
   }
-  bool waits = outlet->count != 0;
+  bool waits = count != 0;
   if (outlet->watched && waits != outlet->waits) {
     vmr_io_modify(outlet->machine, outlet->stream.fd, waits ? EPOLLOUT : 0);
     outlet->waits = waits;
@@ -54,11 +59,11 @@ static void flush(vmr_outlet *outlet) {
 }
 
 static void append(vmr_outlet *outlet, const uint8_t *bytes, uint32_t size) {
-  uint32_t end = (outlet->at + outlet->count) % VMR_OUTLET_BYTES;
+  uint32_t count = vmr_outlet_waiting(outlet), end = (outlet->at + count) % VMR_OUTLET_BYTES;
   uint32_t first = size < VMR_OUTLET_BYTES - end ? size : VMR_OUTLET_BYTES - end;
   memcpy(outlet->bytes + end, bytes, first);
   memcpy(outlet->bytes, bytes + first, size - first);
-  outlet->count += size;
+  set_count(outlet, count + size);
 }
 
 /* ---- on the I/O thread ------------------------------------------------------------------------------------------- */
@@ -91,7 +96,7 @@ static bool idle(void *opaque) {
   vmr_outlet *outlet = opaque;
   pthread_mutex_lock(&outlet->lock);
   if (!outlet->waits) flush(outlet);
-  bool idle = !outlet->count;
+  bool idle = !vmr_outlet_waiting(outlet);
   pthread_mutex_unlock(&outlet->lock);
   return idle;
 }
@@ -101,9 +106,13 @@ static bool idle(void *opaque) {
 bool vmr_outlet_put(vmr_outlet *outlet, uint8_t byte) {
   if (!outlet) return true;
   pthread_mutex_lock(&outlet->lock);
-  bool room = outlet->count < VMR_OUTLET_BYTES;
-  if (room) append(outlet, &byte, 1);
-  if (room && (byte == '\n' || outlet->count >= FLUSH_BYTES)) {
+  uint32_t count = vmr_outlet_waiting(outlet);
+  bool room = count < VMR_OUTLET_BYTES;
+  if (room) {
+    outlet->bytes[(outlet->at + count) % VMR_OUTLET_BYTES] = byte;
+    set_count(outlet, count + 1);
+  }
+  if (room && (byte == '\n' || count + 1 >= FLUSH_BYTES)) {
     if (!outlet->waits) flush(outlet);
   } else if (room && !outlet->timer_armed) {
     struct itimerspec soon = {.it_value.tv_nsec = FLUSH_NS};
@@ -118,7 +127,8 @@ uint32_t vmr_outlet_write(vmr_outlet *outlet, const void *bytes, uint64_t size) 
   if (!outlet) return size < UINT32_MAX ? (uint32_t)size : UINT32_MAX;
   pthread_mutex_lock(&outlet->lock);
   if (!outlet->waits) flush(outlet);
-  uint32_t room = outlet->count < limit ? limit - outlet->count : 0, taken = size < room ? (uint32_t)size : room;
+  uint32_t count = vmr_outlet_waiting(outlet), room = count < limit ? limit - count : 0;
+  uint32_t taken = size < room ? (uint32_t)size : room;
   append(outlet, bytes, taken);
   if (!outlet->waits) flush(outlet);
   pthread_mutex_unlock(&outlet->lock);

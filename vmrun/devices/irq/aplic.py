@@ -58,9 +58,7 @@ REGISTERS = RegisterMap(
 
 
 def _sources(device: DevicePlan) -> int:
-    sources = device.properties.get("sources", SOURCES)
-    assert isinstance(sources, int)
-    return sources
+    return device.number("sources", SOURCES)
 
 
 def line(wired: Interrupt) -> tuple[int, ...]:
@@ -87,7 +85,9 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Live:
     """Attach the APLIC; its messages go to the interrupt files of the machine's harts."""
     from vmrun._core import ffi, lib
 
-    code = lib.vmr_aplic_new(machine.handle, device.base, device.size, _sources(device), ffi.new("vmr_aplic **"))
+    messages = wires.messages if wires.messages is not None else ffi.new("vmr_msi *")[0]
+    place = (machine.handle, device.base, device.size)
+    code = lib.vmr_aplic_new(*place, _sources(device), messages, ffi.new("vmr_aplic **"))
     machine.check(code, device.id)
     return Quiet()
 
@@ -102,4 +102,5 @@ DEVICE = DeviceType(
     registers=REGISTERS,
     fdt=fdt,
     realize=realize,
+    gives="lines",
 )

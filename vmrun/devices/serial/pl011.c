@@ -19,7 +19,7 @@
 struct vmr_pl011 {
   vmr_machine *machine;
   vmr_serial serial;
-  uint32_t gsi;
+  vmr_line line;
   bool irq, tx_stalled, overrun;
   uint16_t lines; /* as in UARTFR */
   uint16_t ris, imsc, cr, ibrd;
@@ -42,7 +42,7 @@ static uint32_t rx_trigger(const vmr_pl011 *uart) {
 
 static void update_irq(vmr_pl011 *uart) {
   bool level = (uart->ris & uart->imsc) != 0;
-  if (level != uart->irq) vmr_irq_set(uart->machine, uart->gsi, uart->irq = level);
+  if (level != uart->irq) vmr_line_set(uart->line, uart->irq = level);
 }
 
 /* A byte has arrived. The timeout of 32 bit times has always passed: nothing here is as slow as a line. */
@@ -213,13 +213,13 @@ static void uart_free(void *device) {
   free(uart);
 }
 
-int vmr_pl011_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t gsi, int in_fd, int out_fd, vmr_pl011 **out) {
+int vmr_pl011_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line line, int in_fd, int out_fd, vmr_pl011 **out) {
   *out = NULL;
   if (size != WINDOW) return vmr_fail(machine, EINVAL, NAME ": a window of 4096 bytes is needed");
   vmr_pl011 *uart = calloc(1, sizeof *uart);
   if (!uart) return vmr_fail(machine, ENOMEM, "out of memory");
   uart->machine = machine;
-  uart->gsi = gsi;
+  uart->line = line;
   uart->lines = LINES;
   uart->cr = CR_RESET;
   uart->ifls = IFLS_RESET;

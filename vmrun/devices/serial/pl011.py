@@ -18,7 +18,6 @@ from vmrun.devices.model import (
     Quiet,
     Wires,
     interrupts,
-    irq_of,
     reg,
 )
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
@@ -125,7 +124,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Uart:
 
     in_fd, out_fd = wires.stream(device.id)
     uart = ffi.new("vmr_pl011 **")
-    code = lib.vmr_pl011_new(machine.handle, device.base, device.size, irq_of(device), in_fd, out_fd, uart)
+    code = lib.vmr_pl011_new(machine.handle, device.base, device.size, wires.c_line(), in_fd, out_fd, uart)
     machine.check(code, device.id)
     return Uart(uart[0])
 

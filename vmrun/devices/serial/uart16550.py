@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from vmrun.devices.model import DeviceType, Driver, FdtContext, Needs, Nodes, Props, Wires, interrupts, irq_of, reg
+from vmrun.devices.model import DeviceType, Driver, FdtContext, Needs, Nodes, Props, Wires, interrupts, reg
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
 from vmrun.plan.model import DevicePlan
 from vmrun.tables.fdt import Cells, FdtNode, Strings
@@ -103,7 +103,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Uart:
 
     in_fd, out_fd = wires.stream(device.id)
     uart = ffi.new("vmr_uart16550 **")
-    code = lib.vmr_uart16550_new(machine.handle, device.bus_base, device.size, irq_of(device), in_fd, out_fd, uart)
+    code = lib.vmr_uart16550_new(machine.handle, device.bus_base, device.size, wires.c_line(), in_fd, out_fd, uart)
     machine.check(code, device.id)
     return Uart(uart[0])
 

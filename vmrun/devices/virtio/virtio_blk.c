@@ -314,17 +314,17 @@ static uint64_t configure(vmr_virtio_blk *blk) {
   return features | PUNCHES_FEATURES;
 }
 
-static int blk_attach(vmr_virtio_blk *blk, vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t gsi) {
+static int blk_attach(vmr_virtio_blk *blk, vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line line) {
   int rc = vmr_virtio_init(&blk->virtio, machine, &ops, blk, configure(blk), 1, &blk->config, sizeof blk->config);
   if (!rc) rc = vmr_on_halt(machine, blk_halt, blk);
   if (!rc) rc = vmr_on_drain(machine, blk_idle, blk);
-  if (!rc) rc = vmr_virtio_mmio_attach(&blk->virtio, gpa, size, gsi);
+  if (!rc) rc = vmr_virtio_mmio_attach(&blk->virtio, gpa, size, line);
   if (!rc) rc = vmr_thread_start(machine, &blk->worker, "vmrun-disk", worker, blk);
   blk->has_worker = !rc;
   return rc;
 }
 
-int vmr_virtio_blk_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t gsi, int fd, int mode, int overlay_fd,
+int vmr_virtio_blk_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line line, int fd, int mode, int overlay_fd,
                        const char *serial, vmr_virtio_blk **out) {
   *out = NULL;
   size_t length = serial ? strlen(serial) : 0;
@@ -341,7 +341,7 @@ int vmr_virtio_blk_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32
     return rc;
   }
   rc = vmr_disk_open(machine, &blk->disk, fd, mode, overlay_fd);
-  if (!rc) rc = blk_attach(blk, machine, gpa, size, gsi);
+  if (!rc) rc = blk_attach(blk, machine, gpa, size, line);
   if (!rc) *out = blk;
   return rc;
 }

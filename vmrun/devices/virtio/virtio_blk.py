@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vmrun.devices.model import DeviceType, Driver, HostFailure, Needs, Wires, irq_of
+from vmrun.devices.model import DeviceType, Driver, HostFailure, Needs, Wires
 from vmrun.devices.virtio.virtio_mmio import REGISTERS, aml, fdt
 from vmrun.errors import HostError
 from vmrun.plan.model import DevicePlan
@@ -83,8 +83,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Disk:
             fd = opened.enter_context(_image(own, kind == lib.VMR_DISK_RW, device.id, wires))
         else:
             what = device.id
-            size = device.properties.get("size", 0)
-            assert isinstance(size, int)
+            size = device.number("size", 0, bits=63)  # off_t has a sign
             fd, folder = opened.enter_context(scratch(device.id, size))
             own = f"its file in {folder}"
         overlay, folder = -1, ""
@@ -92,7 +91,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Disk:
             overlay, folder = opened.enter_context(scratch(device.id, os.lseek(fd, 0, os.SEEK_END)))
         text = str(serial).encode() if serial is not None else ffi.NULL
         code = lib.vmr_virtio_blk_new(
-            machine.handle, device.base, device.size, irq_of(device), fd, kind, overlay, text, out
+            machine.handle, device.base, device.size, wires.c_line(), fd, kind, overlay, text, out
         )
     error, remedy = _ERRORS.get(-code, ("E350", None))
     machine.check(code, what, error=error, remedy=remedy)

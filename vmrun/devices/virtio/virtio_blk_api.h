@@ -24,7 +24,7 @@ typedef struct vmr_virtio_blk vmr_virtio_blk;
 /* The disk is as large as the open file or block device. RO and OVERLAY hold a shared lock (flock) on fd, and show a
  * file whose size is no multiple of 512 with zeroes up to the next. serial: at most 20 bytes, may be NULL.
  * -EWOULDBLOCK: another run holds the lock. -ENODATA: empty. -EINVAL: rw, and the size is no multiple of 512. */
-int vmr_virtio_blk_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t gsi, int fd, int mode, int overlay_fd,
+int vmr_virtio_blk_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line line, int fd, int mode, int overlay_fd,
                        const char *serial, vmr_virtio_blk **disk);
 typedef struct vmr_virtio_blk_state {
   uint64_t sectors;

@@ -263,7 +263,7 @@ static void console_free(void *device) {
   free(console);
 }
 
-int vmr_virtio_console_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t gsi, uint32_t ports, uint32_t cols,
+int vmr_virtio_console_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line line, uint32_t ports, uint32_t cols,
                            uint32_t rows, vmr_virtio_console **out) {
   *out = NULL;
   if (!ports || ports > VMR_CONSOLE_PORTS)
@@ -287,7 +287,7 @@ int vmr_virtio_console_new(vmr_machine *machine, uint64_t gpa, uint64_t size, ui
   rc = vmr_virtio_init(&console->virtio, machine, &ops, console, features, 2 * ports + 2, &console->config,
                        sizeof console->config);
   if (!rc) rc = vmr_on_drain(machine, console_idle, console);
-  if (!rc) rc = vmr_virtio_mmio_attach(&console->virtio, gpa, size, gsi);
+  if (!rc) rc = vmr_virtio_mmio_attach(&console->virtio, gpa, size, line);
   if (!rc) *out = console;
   return rc;
 }

@@ -75,7 +75,7 @@ static void rng_free(void *device) {
   free(rng);
 }
 
-int vmr_virtio_rng_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t gsi, int source_fd, vmr_virtio_rng **out) {
+int vmr_virtio_rng_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line line, int source_fd, vmr_virtio_rng **out) {
   *out = NULL;
   vmr_virtio_rng *rng = calloc(1, sizeof *rng);
   if (!rng) return vmr_fail(machine, ENOMEM, "out of memory");
@@ -89,7 +89,7 @@ int vmr_virtio_rng_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32
   rc = vmr_virtio_init(&rng->virtio, machine, &ops, rng, 0, 1, NULL, 0);
   if (!rc && source_fd >= 0 && (rng->source = fcntl(source_fd, F_DUPFD_CLOEXEC, 3)) < 0)
     rc = vmr_fail(machine, errno, "virtio-rng: duplicating fd %d", source_fd);
-  if (!rc) rc = vmr_virtio_mmio_attach(&rng->virtio, gpa, size, gsi);
+  if (!rc) rc = vmr_virtio_mmio_attach(&rng->virtio, gpa, size, line);
   if (!rc) *out = rng;
   return rc;
 }

@@ -16,8 +16,6 @@
 #define REG_F 64
 #define REG_CSR 4096
 
-static vmr_hart *hart_of(vmr_vcpu *vcpu) { return (vmr_hart *)((char *)vcpu - offsetof(vmr_hart, vcpu)); }
-
 static uint64_t now_ns(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
@@ -73,18 +71,26 @@ void vmr_hart_raise(vmr_hart *h, uint32_t ip) {
   wake(h);
 }
 
-static void hart_kick(vmr_vcpu *vcpu) { vmr_hart_request(hart_of(vcpu), VMR_REQ_KICK); }
+static void hart_kick(vmr_vcpu *vcpu) { vmr_hart_request(vmr_hart_of(vcpu), VMR_REQ_KICK); }
 
 static void hart_quiesce(vmr_vcpu *vcpu, bool memory) {
-  vmr_hart_request(hart_of(vcpu), memory ? VMR_REQ_FENCES : VMR_REQ_QUIESCE);
+  vmr_hart_request(vmr_hart_of(vcpu), memory ? VMR_REQ_FENCES : VMR_REQ_QUIESCE);
 }
 
-static void hart_set_irq(vmr_vcpu *vcpu, uint32_t input, bool level) {
-  uint32_t bit = (1u << (input & 31)) & VMR_IP_ALL;
+static void input_set(void *hart, uint32_t input, bool level) {
+  vmr_hart *h = hart;
   if (level)
-    vmr_hart_raise(hart_of(vcpu), bit);
+    vmr_hart_raise(h, 1u << input);
   else
-    atomic_fetch_and(&hart_of(vcpu)->ip, ~bit);
+    atomic_fetch_and(&h->ip, ~(1u << input));
+}
+
+static const vmr_line_ops input_ops = {.set = input_set};
+
+static int hart_line(vmr_vcpu *vcpu, uint32_t input, vmr_line *line) {
+  if (input > 31 || !(1u << input & VMR_IP_ALL)) return -EINVAL;
+  *line = (vmr_line){&input_ops, vmr_hart_of(vcpu), input};
+  return 0;
 }
 
 /* ---- sleeping ---------------------------------------------------------------------------------------------------- */
@@ -184,11 +190,9 @@ static bool complete_mmio(vmr_hart *h, vmr_exit *exit) {
 static void execute(vmr_hart *h) {
   vmr_hart_enter(h);
   h->slice = 0;
+  vmr_jit_run(h, vmr_op_poll, NULL, 0);
 #ifdef VMR_TRAMPOLINE
-  vmr_op_poll(h, NULL, 0);
-  while (h->next_ip) h->next_ip->fn(h, h->next_ip, h->next_n);
-#else
-  vmr_op_poll(h, NULL, 0);
+  while (h->next_ip) vmr_jit_run(h, h->next_ip->fn, h->next_ip, h->next_n);
 #endif
   vmr_hart_leave(h);
 }
@@ -210,23 +214,24 @@ static int run(vmr_hart *h, int64_t budget, vmr_exit *exit) {
   return 0;
 }
 
-static int hart_run(vmr_vcpu *vcpu, vmr_exit *exit) { return run(hart_of(vcpu), VMR_UNBOUNDED, exit); }
+static int hart_run(vmr_vcpu *vcpu, vmr_exit *exit) { return run(vmr_hart_of(vcpu), VMR_UNBOUNDED, exit); }
 
 static void hart_free(vmr_vcpu *vcpu) {
-  vmr_hart *h = hart_of(vcpu);
+  vmr_hart *h = vmr_hart_of(vcpu);
   if (atomic_fetch_sub(&h->shared->references, 1) == 1) free(h->shared);
   vmr_code_free(h);
+  vmr_jit_free(h);
   pthread_cond_destroy(&h->wake);
   pthread_mutex_destroy(&h->lock);
   free(h);
 }
 
-static const vmr_vcpu_ops hart_ops = {.run = hart_run, .kick = hart_kick, .set_irq = hart_set_irq, .free = hart_free,
+static const vmr_vcpu_ops hart_ops = {.run = hart_run, .kick = hart_kick, .line = hart_line, .free = hart_free,
                                        .quiesce = hart_quiesce};
 
 vmr_hart *vmr_hart_at(const vmr_machine *machine, uint64_t hartid) {
   vmr_vcpu *vcpu = hartid < vmr_vcpu_count(machine) ? vmr_vcpu_at(machine, (uint32_t)hartid) : NULL;
-  return vcpu && vcpu->ops == &hart_ops ? hart_of(vcpu) : NULL;
+  return vcpu && vcpu->ops == &hart_ops ? vmr_hart_of(vcpu) : NULL;
 }
 
 /* ---- the public functions ---------------------------------------------------------------------------------------- */
@@ -291,7 +296,7 @@ int vmr_rv64_new(vmr_machine *machine, uint32_t isa, uint32_t timebase_hz, uint6
 }
 
 int vmr_rv64_boot(vmr_vcpu *vcpu, uint64_t pc, uint64_t opaque) {
-  vmr_hart *h = hart_of(vcpu);
+  vmr_hart *h = vmr_hart_of(vcpu);
   if (!vmr_hart_start(h, pc, opaque))
     return vmr_fail(vcpu->machine, EBUSY, "hart %u has been started already", vcpu->index);
   reset(h, pc, opaque); /* now, so that registers can be set before the first run */
@@ -301,11 +306,11 @@ int vmr_rv64_boot(vmr_vcpu *vcpu, uint64_t pc, uint64_t opaque) {
 
 int vmr_rv64_run(vmr_vcpu *vcpu, uint64_t instructions, vmr_exit *exit) {
   bool bounded = instructions && instructions < (uint64_t)VMR_UNBOUNDED;
-  return run(hart_of(vcpu), bounded ? (int64_t)instructions : VMR_UNBOUNDED, exit);
+  return run(vmr_hart_of(vcpu), bounded ? (int64_t)instructions : VMR_UNBOUNDED, exit);
 }
 
 int vmr_rv64_get(vmr_vcpu *vcpu, uint32_t reg, uint64_t *value) {
-  vmr_hart *h = hart_of(vcpu);
+  vmr_hart *h = vmr_hart_of(vcpu);
   if (reg < 32) *value = h->x[reg];
   else if (reg == REG_PC) *value = h->pc;
   else if (reg == REG_PRIVILEGE) *value = h->priv;
@@ -338,7 +343,7 @@ static int set_csr(vmr_hart *h, uint32_t csr, uint64_t value) {
 }
 
 int vmr_rv64_set(vmr_vcpu *vcpu, uint32_t reg, uint64_t value) {
-  vmr_hart *h = hart_of(vcpu);
+  vmr_hart *h = vmr_hart_of(vcpu);
   if (reg < 32) h->x[reg] = reg ? value : 0;
   else if (reg == REG_PC) h->pc = value & ~(1 | h->misaligned_mask);
   else if (reg == REG_PRIVILEGE) {
@@ -351,14 +356,15 @@ int vmr_rv64_set(vmr_vcpu *vcpu, uint32_t reg, uint64_t value) {
   return 0;
 }
 
-int vmr_rv64_interrupt(vmr_vcpu *vcpu, uint32_t input, int level) {
-  if (input > 31 || !(1u << input & VMR_IP_ALL)) return vmr_fail(vcpu->machine, EINVAL, "no interrupt input %u", input);
-  hart_set_irq(vcpu, input, level != 0);
+int vmr_rv64_set_imsic(vmr_vcpu *vcpu, vmr_imsic *imsic) {
+  vmr_imsic_file *file = vmr_imsic_file_at(imsic, vcpu->index);
+  if (!file) return vmr_fail(vcpu->machine, ENOENT, "there is no interrupt file for hart %u", vcpu->index);
+  vmr_hart_of(vcpu)->imsic = file;
   return 0;
 }
 
 int vmr_rv64_get_stats(vmr_vcpu *vcpu, vmr_rv64_stats *stats) {
-  const uint64_t *from = (const uint64_t *)&hart_of(vcpu)->stats;
+  const uint64_t *from = (const uint64_t *)&vmr_hart_of(vcpu)->stats;
   uint64_t *to = (uint64_t *)stats;
   for (size_t i = 0; i < sizeof *stats / sizeof *to; i++) to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
   return 0;
