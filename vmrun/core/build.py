@@ -73,6 +73,7 @@ def make_ffi() -> FFI:
     headers = api_headers()
     for header in headers:
         ffi.cdef(declarations(header))
+    ffi.cdef('extern "Python" void vmr_python_expired(void *opaque);')  # a timer of a device that Python serves
     extra = os.environ.get("VMRUN_CFLAGS", "").split()
     ffi.set_source(
         "vmrun._core",

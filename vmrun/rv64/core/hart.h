@@ -152,7 +152,6 @@ typedef struct vmr_tlb {
 /* What all harts of a machine share. */
 typedef struct vmr_rv64_shared {
   atomic_int references;
-  _Atomic uint64_t start_ns; /* CLOCK_MONOTONIC at the first instruction; 0 before */
   vmr_sbi_console console;
 } vmr_rv64_shared;
 
@@ -168,7 +167,7 @@ typedef struct vmr_mmio_wait {
 
 struct vmr_hart {
   vmr_vcpu vcpu; /* first: see core.h */
-  uint64_t x[33];
+  _Alignas(16) uint64_t x[33];
   uint64_t pc_bias; /* pc = pc_bias + (slot address >> 3) while executing */
   vmr_tlb_entry *load_tlb;
   vmr_tlb_entry *store_tlb;
@@ -207,6 +206,8 @@ struct vmr_hart {
   const vmr_ram *ram; /* where the last translation went; good until the next quiescent point */
   vmr_imsic_file *imsic; /* where its messages arrive, or NULL; it stands still once the machine has started */
   vmr_rv64_shared *shared;
+  const vmr_clock *clock;
+  vmr_clock_watcher clock_watcher; /* wakes it where it waits for a time */
 
   /* Wires from other threads. */
   _Atomic uint32_t ip;       /* pending interrupts, but for the timer's comparison */
