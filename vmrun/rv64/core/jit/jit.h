@@ -15,6 +15,7 @@
 #include "jit_memory.h"
 
 #define VMR_JIT_INSNS 96 /* instructions translated at a time, at most */
+#define VMR_JIT_STUBS (16 * VMR_JIT_INSNS)
 
 /* A jump to a slot of its page that is not translated yet. */
 typedef struct vmr_jit_link {
@@ -40,9 +41,9 @@ typedef struct vmr_jit_insn {
 
 /* Code beside the straight line, emitted after it. */
 typedef struct vmr_jit_stub {
-  enum { STUB_TAKEN, STUB_LEAVE_TAKEN, STUB_LEAVE_NEXT, STUB_LOAD, STUB_STORE, STUB_HANDLER } kind;
+  enum { STUB_TAKEN, STUB_LEAVE_TAKEN, STUB_LEAVE_NEXT, STUB_LOAD, STUB_STORE, STUB_FP, STUB_HANDLER, STUB_SAME } kind;
   uint16_t slot;
-  uint32_t done;
+  uint32_t done; /* instructions not counted; of STUB_FP: the operation; STUB_SAME: a jump to the stub before it */
   vmr_place jump, resume;
 } vmr_jit_stub;
 
@@ -56,7 +57,7 @@ struct vmr_jit {
   /* The translation being made. */
   vmr_jit_insn insns[VMR_JIT_INSNS];
   uint32_t count;
-  vmr_jit_stub stubs[2 * VMR_JIT_INSNS];
+  vmr_jit_stub stubs[VMR_JIT_STUBS];
   uint32_t stub_count;
 };
 
@@ -66,14 +67,19 @@ struct vmr_jit {
 vmr_place vmr_jit_code_of(const struct vmr_jit *jit, const vmr_op *op);
 /* Make the slot, decoded if need be, a head. */
 void vmr_jit_head(vmr_hart *h, vmr_code_page *page, uint32_t slot);
-/* The slot's handler when it has no translation. */
-vmr_op_fn *vmr_jit_plain(const vmr_code_page *page, uint32_t slot);
+/* The slot's handler when it has no translation; the slot is decoded. */
+vmr_op_fn *vmr_jit_plain(const struct vmr_jit *jit, const vmr_code_page *page, uint32_t slot);
 /* The code of the slot begins at entry; jumps that waited for it are bound. */
 void vmr_jit_install(struct vmr_jit *jit, vmr_code_page *page, uint32_t slot, vmr_place entry);
 /* The jump leads to the slot once that is translated. */
 void vmr_jit_link_to(struct vmr_jit *jit, vmr_code_page *page, uint32_t slot, vmr_place jump);
 /* Drop all code there is; heads stay as hot as they are. */
 void vmr_jit_flush(vmr_hart *h);
+
+/* Do the operation (SHAPE_FP of jit_ops.h) of the slot, whose rounding mode is a valid one, with FS on. */
+void vmr_jit_fp(vmr_hart *h, const vmr_op *ip, unsigned operation);
+/* Whether its encoding has a rounding mode. */
+bool vmr_jit_fp_rounds(unsigned operation);
 
 /* ---- jit_block.c, jit_translate.c --------------------------------------------------------------------------------- */
 

@@ -37,9 +37,9 @@ static __attribute__((noinline)) vmr_op_fn *profile(vmr_hart *h, const vmr_op *i
   uint8_t *heat = &page->jit->heat[slot];
   if (*heat + 1u < h->jit->threshold) {
     ++*heat;
-    return vmr_jit_plain(page, slot);
+    return vmr_jit_plain(h->jit, page, slot);
   }
-  if (!translate(h, page, slot)) page->ops[slot].fn = vmr_jit_plain(page, slot);
+  if (!translate(h, page, slot)) page->ops[slot].fn = vmr_jit_plain(h->jit, page, slot);
   return page->ops[slot].fn;
 }
 
@@ -109,7 +109,7 @@ static int make(vmr_hart *h, uint32_t threshold, size_t bytes) {
       .base = jit->memory.write, .at = jit->memory.write, .end = jit->memory.write + bytes, .run = jit->memory.run};
   jit->threshold = threshold;
   vmr_host_thunks(&jit->out, jit->thunks,
-                  &(vmr_jit_targets){vmr_op_slice_end, vmr_op_trap, vmr_op_leave, vmr_op_far, vmr_access_slow});
+                  &(vmr_jit_targets){vmr_op_slice_end, vmr_op_trap, vmr_op_leave, vmr_op_far, vmr_jit_fp, vmr_access_slow});
   jit->start = vmr_here(&jit->out);
   h->jit = jit;
   return 0;
