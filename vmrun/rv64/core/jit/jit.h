@@ -34,6 +34,7 @@ struct vmr_jit_page {
 
 typedef struct vmr_jit_insn {
   vmr_insn insn;
+  uint8_t shape, operation; /* jit_ops.h */
   uint16_t slot;
   bool target; /* of a jump of the same code */
   vmr_place at;
@@ -53,10 +54,12 @@ struct vmr_jit {
   vmr_place thunks[VMR_THUNKS];
   vmr_place start; /* of what is not thunks */
   uint32_t threshold;
+  uint32_t unsettled; /* bytes written since vmr_code_memory_settle */
 
   /* The translation being made. */
   vmr_jit_insn insns[VMR_JIT_INSNS];
   uint32_t count;
+  uint8_t index[VMR_PAGE_SLOTS]; /* of a slot's instruction in insns, if it is there */
   vmr_jit_stub stubs[VMR_JIT_STUBS];
   uint32_t stub_count;
 };
@@ -86,12 +89,12 @@ bool vmr_jit_fp_rounds(unsigned operation);
 /* Collect into jit->insns what is to be translated from the slot on. Returns why it ends. */
 typedef enum vmr_jit_end { END_JUMP, END_NEXT, END_HANDLER, END_PAGE } vmr_jit_end;
 vmr_jit_end vmr_jit_collect(vmr_hart *h, vmr_code_page *page, uint32_t slot, uint32_t *next);
-/* The shape and operation of an instruction. */
-vmr_shape vmr_jit_shape(const vmr_hart *h, const vmr_insn *insn, unsigned *operation);
+/* The collected instruction of the slot, or NULL. */
+vmr_jit_insn *vmr_jit_collected(struct vmr_jit *jit, int slot);
 /* The slot that a branch or jump leads to, or -1: another page. */
 int vmr_jit_target(const vmr_jit_insn *at);
-/* The instruction in the slot. false: there is none, or it reaches into the next page. */
-bool vmr_jit_read(const vmr_hart *h, const vmr_code_page *page, uint32_t slot, vmr_insn *insn);
+/* The instruction in the slot, with its shape. false: there is none, or it reaches into the next page. */
+bool vmr_jit_read(vmr_hart *h, const vmr_code_page *page, uint32_t slot, vmr_jit_insn *at);
 /* Translate from the slot on and install it. false: its instruction is left to its handler. */
 bool vmr_jit_translate(vmr_hart *h, vmr_code_page *page, uint32_t slot);
 #endif

@@ -72,15 +72,20 @@ void vmr_jit_install(struct vmr_jit *jit, vmr_code_page *page, uint32_t slot, vm
 
 /* ---- dropping ----------------------------------------------------------------------------------------------------- */
 
-void vmr_jit_forget(vmr_hart *h, vmr_code_page *page) {
+void vmr_jit_give_up(vmr_hart *h, vmr_code_page *page) {
   if (!page->jit) return;
-  for (uint32_t i = 0; i < VMR_PAGE_SLOTS; i++)
-    if (is_head(h->jit, &page->ops[i])) page->ops[i].fn = vmr_op_decode;
   page->jit->link_count = 0;
   if (!page->jit->live) return;
   page->jit->live = false;
   VMR_COUNT(h, jit_drops);
-  vmr_fetch_epoch(h); /* vmr_hart.jumps may lead to it */
+  vmr_fetch_epoch(h); /* vmr_hart.jumps may lead to its code */
+}
+
+void vmr_jit_forget(vmr_hart *h, vmr_code_page *page) {
+  if (!page->jit) return;
+  for (uint32_t i = 0; i < VMR_PAGE_SLOTS; i++)
+    if (is_head(h->jit, &page->ops[i])) page->ops[i].fn = vmr_op_decode;
+  vmr_jit_give_up(h, page);
 }
 
 void vmr_jit_flush(vmr_hart *h) {

@@ -7,6 +7,7 @@
 #include "jit.h"
 
 #define PAGE_ROUND(bytes) (((bytes) + VMR_PAGE_MASK) & ~VMR_PAGE_MASK)
+#define SETTLE_BYTES (1u << 20)
 #define MOST_CODE (512u << 20) /* jumps reach 2 GiB */
 
 /* ---- what the interpreter calls ----------------------------------------------------------------------------------- */
@@ -27,6 +28,11 @@ static bool translate(vmr_hart *h, vmr_code_page *page, uint32_t slot) {
   VMR_COUNT(h, jit_blocks);
   if (ended < began) began = h->jit->start; /* the memory was begun anew */
   __atomic_store_n(&h->stats.jit_bytes, h->stats.jit_bytes + (ended - began), __ATOMIC_RELAXED);
+  h->jit->unsettled += ended - began;
+  if (h->jit->unsettled > SETTLE_BYTES) {
+    vmr_code_memory_settle(&h->jit->memory);
+    h->jit->unsettled = 0;
+  }
   return true;
 }
 
@@ -65,13 +71,11 @@ VMR_HANDLER(far) {
 /* What follows a slot that was decoded is decoded with it, so that what is decoded later is mostly what jumps lead to. */
 void vmr_jit_decoded(vmr_hart *h, vmr_code_page *page, uint32_t slot) {
   for (uint32_t at = slot;;) {
-    vmr_jit_insn insn = {.slot = (uint16_t)at};
-    unsigned operation;
-    if (!vmr_jit_read(h, page, at, &insn.insn)) break;
-    vmr_shape shape = vmr_jit_shape(h, &insn.insn, &operation);
-    int target = shape == SHAPE_BRANCH || shape == SHAPE_JAL ? vmr_jit_target(&insn) : -1;
+    vmr_jit_insn insn;
+    if (!vmr_jit_read(h, page, at, &insn)) break;
+    int target = insn.shape == SHAPE_BRANCH || insn.shape == SHAPE_JAL ? vmr_jit_target(&insn) : -1;
     if (target >= 0) vmr_jit_head(h, page, (uint32_t)target);
-    if (shape == SHAPE_NONE || shape == SHAPE_JAL || shape == SHAPE_JALR) break;
+    if (insn.shape == SHAPE_NONE || insn.shape == SHAPE_JAL || insn.shape == SHAPE_JALR) break;
     at += insn.insn.length;
     if (at >= VMR_PAGE_SLOTS || page->ops[at].fn != vmr_op_decode) break;
     vmr_code_decode_slot(h, page, at);

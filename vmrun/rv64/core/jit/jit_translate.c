@@ -20,9 +20,8 @@ static uint64_t offset_of(const vmr_making *m, int slot) { return (uintptr_t)(m-
 
 /* The collected instruction of the slot that code can be entered at, or NULL. */
 static const vmr_jit_insn *inside(const vmr_making *m, uint32_t slot) {
-  for (uint32_t i = 0; i < m->jit->count; i++)
-    if (m->jit->insns[i].slot == slot && (m->jit->insns[i].target || !i)) return &m->jit->insns[i];
-  return NULL;
+  const vmr_jit_insn *at = vmr_jit_collected(m->jit, (int)slot);
+  return at && (at->target || at == m->jit->insns) ? at : NULL;
 }
 
 /* The instruction at hand is a jump to the slot: count it and go there. */
@@ -159,8 +158,8 @@ static void fence(vmr_making *m, int32_t raw) {
 }
 
 static void instruction(vmr_making *m, const vmr_jit_insn *at, const vmr_jit_insn *next) {
-  unsigned operation;
-  vmr_shape shape = vmr_jit_shape(m->h, &at->insn, &operation);
+  vmr_shape shape = (vmr_shape)at->shape;
+  unsigned operation = at->operation;
   switch (shape) {
   case SHAPE_RR:
   case SHAPE_RI:
