@@ -57,8 +57,8 @@ static void mark_targets(struct vmr_jit *jit) {
   }
 }
 
-/* Go on at `slot`? */
-static bool open(struct vmr_jit *jit, const vmr_code_page *page, int slot) {
+/* Whether the slot may follow in the code. */
+static bool goes_on(struct vmr_jit *jit, const vmr_code_page *page, int slot) {
   return slot >= 0 && !vmr_jit_code_of(jit, &page->ops[slot]) && !vmr_jit_collected(jit, slot);
 }
 
@@ -67,7 +67,7 @@ static vmr_jit_end walk(vmr_hart *h, vmr_code_page *page, uint32_t slot, uint32_
   for (;; slot = *next) {
     *next = slot;
     if (slot == VMR_PAGE_SLOTS) return END_PAGE;
-    if (jit->count && !open(jit, page, (int)slot)) return END_NEXT;
+    if (jit->count && !goes_on(jit, page, (int)slot)) return END_NEXT;
     if (jit->count == VMR_JIT_INSNS) return END_NEXT;
     vmr_jit_insn *at = &jit->insns[jit->count];
     if (!vmr_jit_read(h, page, slot, at) || at->shape == SHAPE_NONE) return END_HANDLER;
@@ -76,7 +76,7 @@ static vmr_jit_end walk(vmr_hart *h, vmr_code_page *page, uint32_t slot, uint32_
     if (at->shape == SHAPE_JALR) return END_JUMP;
     if (at->shape != SHAPE_JAL) continue;
     int target = vmr_jit_target(at);
-    if (at->insn.rd || !open(jit, page, target)) return END_JUMP;
+    if (at->insn.rd || !goes_on(jit, page, target)) return END_JUMP;
     *next = (uint32_t)target;
   }
 }

@@ -36,7 +36,7 @@ static bool translate(vmr_hart *h, vmr_code_page *page, uint32_t slot) {
   return true;
 }
 
-/* What to do at the head ip. */
+/* What to do at the head ip for this time, or NULL: what its slot has now. */
 static __attribute__((noinline)) vmr_op_fn *profile(vmr_hart *h, const vmr_op *ip) {
   vmr_code_page *page = vmr_code_page_of(h, ip);
   uint32_t slot = (uint32_t)(ip - page->ops);
@@ -46,11 +46,12 @@ static __attribute__((noinline)) vmr_op_fn *profile(vmr_hart *h, const vmr_op *i
     return vmr_jit_plain(h->jit, page, slot);
   }
   if (!translate(h, page, slot)) page->ops[slot].fn = vmr_jit_plain(h->jit, page, slot);
-  return page->ops[slot].fn;
+  return NULL;
 }
 
 VMR_HANDLER(profile) {
   vmr_op_fn *fn = profile(h, ip);
+  if (!fn) DISPATCH(ip, n); /* translated code saves no registers: a handler of C does not call it, it goes on in it */
   VMR_TAIL fn(h, ip, n);
 }
 
