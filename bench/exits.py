@@ -23,6 +23,7 @@ from pathlib import Path
 from cffi import FFI
 
 from vmrun._core import ffi, lib
+from vmrun.core.line import nowhere
 from vmrun.core.machine import CoreMachine
 from vmrun.kvm.host import Kvm
 from vmrun.kvm.vm import counters
@@ -97,7 +98,7 @@ def measure(rounds: int, bare: Callable[[int, int], int]) -> None:
         core.add_ram(0, 1 << 20)
         core.claim(lib.VMR_PIO | PYTHON, 1, Silent())
         uart = ffi.new("vmr_uart16550 **")
-        core.check(lib.vmr_uart16550_new(core.handle, lib.VMR_PIO | 0x3F8, 8, 4, -1, sink, uart), "uart")
+        core.check(lib.vmr_uart16550_new(core.handle, lib.VMR_PIO | 0x3F8, 8, nowhere(), -1, sink, uart), "uart")
         vm = X86Vm(core, kvm, irqchip=None)
         (vcpu,) = vm.add_vcpus(1)
         vm.ioeventfd(bell, lib.VMR_PIO | BELL, 1)

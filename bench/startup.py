@@ -24,7 +24,9 @@ import threading
 import time
 from pathlib import Path
 
-from pairs import ROOT, Sample, alternate, publish, ratios, spread
+from pairs import ROOT, Sample, alternate, publish, ratios, spread  # first, for it says where patience lies
+
+from patience import patience
 
 RAM_KIB = 256 << 10
 # SBI SRST, type shutdown: lui, addi a7; li a6, a0, a1; ecall; j .
@@ -75,7 +77,7 @@ def peak_memory_mib(manifest: Path) -> float:
     """Boot ``manifest`` and return the most memory that vmrun held beside guest RAM, in MiB, looked at every 50 ms."""
     command = [sys.executable, "-m", "vmrun", "up", str(manifest), "--no-results"]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    watchdog = threading.Timer(120, process.kill)
+    watchdog = threading.Timer(patience(120), process.kill)
     watchdog.start()
     peak = 0
     while process.poll() is None:

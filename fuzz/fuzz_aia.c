@@ -17,6 +17,7 @@
 #define SOURCES 70u
 #define IDENTITIES 127u
 #define CSR(number) (4096u + (number))
+#define S_EXTERNAL 9u
 #define SIP_SEIP 0x200u
 
 typedef struct input {
@@ -59,6 +60,7 @@ static uint64_t take_register(input *in) {
 static void step(const target *t, input *in) {
   static const uint32_t csrs[] = {0x150, 0x151, 0x15c, 0xdb0, 0x104, 0x144};
   uint64_t value, gpa;
+  vmr_line line;
   vmr_vcpu *hart = t->harts[take(in, 1) % HARTS];
   uint32_t csr = CSR(csrs[take(in, 1) % (sizeof csrs / sizeof *csrs)]);
   switch (take(in, 1) % 8) {
@@ -71,7 +73,9 @@ static void step(const target *t, input *in) {
       gpa = IMSIC + take(in, 1) % 3 * 4096 + take(in, 1) % 16;
       vmr_bus_poke(t->machine, gpa, 1u << take(in, 1) % 4, take_value(in));
       break;
-    case 3: vmr_irq_set(t->machine, (uint32_t)take(in, 1), (int)take(in, 1) & 1); break;
+    case 3:
+      if (!vmr_irqchip_line(t->machine, (uint32_t)take(in, 1), &line)) take(in, 1) & 1 ? vmr_line_raise(line) : vmr_line_lower(line);
+      break;
     case 4: vmr_rv64_set(hart, csr, take_value(in)); break;
     case 5: vmr_rv64_get(hart, csr, &value); break;
     case 6: vmr_imsic_set(t->imsic, (uint32_t)take(in, 1) % 3, (uint32_t)take(in, 2) % 0x120, take_value(in), take(in, 8)); break;
@@ -93,11 +97,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   input in = {data, size};
   target t;
   vmr_aplic *aplic;
+  vmr_line outputs[HARTS];
+  vmr_msi messages;
   if (vmr_machine_new(&t.machine)) abort();
   for (uint32_t i = 0; i < HARTS; i++)
     if (vmr_rv64_new(t.machine, VMR_RV64_SSAIA, 10000000, 0, &t.harts[i])) abort();
-  if (vmr_aplic_new(t.machine, APLIC, APLIC_BYTES, SOURCES, &aplic)) abort();
-  if (vmr_imsic_new(t.machine, IMSIC, HARTS * VMR_IMSIC_PAGE, HARTS, IDENTITIES, &t.imsic)) abort();
+  for (uint32_t i = 0; i < HARTS; i++)
+    if (vmr_vcpu_line(t.machine, i, S_EXTERNAL, &outputs[i])) abort();
+  if (vmr_imsic_new(t.machine, IMSIC, HARTS * VMR_IMSIC_PAGE, HARTS, IDENTITIES, outputs, &t.imsic)) abort();
+  for (uint32_t i = 0; i < HARTS; i++)
+    if (vmr_rv64_set_imsic(t.harts[i], t.imsic)) abort();
+  if (vmr_machine_msi(t.machine, &messages) || vmr_aplic_new(t.machine, APLIC, APLIC_BYTES, SOURCES, messages, &aplic)) abort();
   while (in.left) {
     step(&t, &in);
     check(&t);

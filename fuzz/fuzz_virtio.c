@@ -10,6 +10,10 @@
 #include <unistd.h>
 
 #include "core_api.h"
+#include "disk_api.h"
+#include "pl011_api.h"
+#include "plic_api.h"
+#include "uart16550_api.h"
 #include "virtio_blk_api.h"
 #include "virtio_console_api.h"
 #include "virtio_mmio_api.h"
@@ -122,9 +126,9 @@ static void step(vmr_machine *machine, input *in) {
   }
 }
 
-static void add_console(vmr_machine *machine, int in_fd, int out_fd) {
+static void add_console(vmr_machine *machine, vmr_line line, int in_fd, int out_fd) {
   vmr_virtio_console *console;
-  if (vmr_virtio_console_new(machine, DEVICE, 0x1000, 1, 3, 80, 25, &console)) abort();
+  if (vmr_virtio_console_new(machine, DEVICE, 0x1000, line, 3, 80, 25, &console)) abort();
   vmr_virtio_console_port(console, 0, "", VMR_PORT_CONSOLE, in_fd, out_fd);
   vmr_virtio_console_port(console, 1, "in", 0, in_fd, -1);
   vmr_virtio_console_port(console, 2, "out", VMR_PORT_HANGUP, -1, out_fd);
@@ -137,15 +141,16 @@ static void add_device(vmr_machine *machine, uint8_t kind) {
   vmr_virtio_rng *rng;
   vmr_uart16550 *uart;
   vmr_pl011 *pl011;
-  int rc = ftruncate(base, DISK_BYTES);
+  vmr_line line;
+  int rc = ftruncate(base, DISK_BYTES) | vmr_irqchip_line(machine, 1, &line);
   switch (kind % 7) {
-    case 0: rc |= vmr_virtio_blk_new(machine, DEVICE, 0x1000, 1, base, VMR_DISK_OVERLAY, overlay, "fuzz", &disk); break;
-    case 1: rc |= vmr_virtio_blk_new(machine, DEVICE, 0x1000, 1, base, VMR_DISK_RW, -1, NULL, &disk); break;
-    case 2: add_console(machine, zero, null); break;
-    case 3: add_console(machine, null, zero); break;
-    case 4: rc |= vmr_virtio_rng_new(machine, DEVICE, 0x1000, 1, -1, &rng); break;
-    case 5: rc |= vmr_pl011_new(machine, DEVICE, 0x1000, 1, zero, null, &pl011); break;
-    default: rc |= vmr_uart16550_new(machine, DEVICE, 0x100, 1, zero, null, &uart); break;
+    case 0: rc |= vmr_virtio_blk_new(machine, DEVICE, 0x1000, line, base, VMR_DISK_OVERLAY, overlay, "fuzz", &disk); break;
+    case 1: rc |= vmr_virtio_blk_new(machine, DEVICE, 0x1000, line, base, VMR_DISK_RW, -1, NULL, &disk); break;
+    case 2: add_console(machine, line, zero, null); break;
+    case 3: add_console(machine, line, null, zero); break;
+    case 4: rc |= vmr_virtio_rng_new(machine, DEVICE, 0x1000, line, -1, &rng); break;
+    case 5: rc |= vmr_pl011_new(machine, DEVICE, 0x1000, line, zero, null, &pl011); break;
+    default: rc |= vmr_uart16550_new(machine, DEVICE, 0x100, line, zero, null, &uart); break;
   }
   if (rc) abort();
   close(null), close(zero), close(base), close(overlay);
@@ -156,8 +161,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   input in = {data, size};
   vmr_machine *machine;
   vmr_plic *plic;
+  vmr_line outputs[2] = {0};
   if (vmr_machine_new(&machine)) abort();
-  if (vmr_ram_add(machine, RAM, RAM_SIZE) || vmr_plic_new(machine, PLIC, 0x600000, 95, 2, &plic)) abort();
+  if (vmr_ram_add(machine, RAM, RAM_SIZE) || vmr_plic_new(machine, PLIC, 0x600000, 95, 2, outputs, &plic)) abort();
   add_device(machine, (uint8_t)take(&in, 1));
   if (vmr_machine_start(machine)) abort();
   while (in.left) step(machine, &in);

@@ -1,40 +1,37 @@
-"""What the tests of devices share: a machine with RAM and a PLIC, or an AIA, and the descriptors around it."""
+"""What the tests of devices share: a machine with RAM and a recorder of interrupts, others with a PLIC or an AIA."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from aia_kit import add_aia
+
 from vmrun._core import ffi, lib
+from vmrun.core.line import array
 from vmrun.core.machine import CoreMachine
-from vmrun.devices.testing import Memory
+from vmrun.devices.testing import Memory, Recorder
 
 RAM = 0x8000_0000
 RAM_SIZE = 16 << 20
 PLIC = 0x0C00_0000
-APLIC = 0x0D00_0000
-IMSIC = 0x2800_0000
 UART = 0x1000_0000
 VIRTIO = 0x1000_1000
-IRQ = 7
 
 
 class Bench:
-    """A machine under test. ``source`` reads a PLIC source's state."""
+    """A machine under test. ``line`` leads to ``recorder``, and there is no interrupt controller."""
 
     def __init__(self) -> None:
         self.machine = CoreMachine()
         self.machine.add_ram(RAM, RAM_SIZE)
         self.memory = Memory(self.machine, RAM, RAM_SIZE)
-        plic = ffi.new("vmr_plic **")
-        self.machine.check(lib.vmr_plic_new(self.machine.handle, PLIC, 0x600000, 95, 2, plic), "plic")
-        self.plic = plic[0]
+        self.recorder = Recorder(self.machine)
+        self.line = self.recorder.line()
         self._fds: list[int] = []
 
-    def level(self, gsi: int = IRQ) -> int:
-        state = ffi.new("vmr_plic_source *")
-        assert lib.vmr_plic_get_source(self.plic, gsi, state) == 0
-        return int(state.level)
+    def level(self) -> int:
+        return self.recorder.level()
 
     def pipe(self) -> tuple[int, int]:
         """Return a pipe's reading and writing end; they are closed with the bench unless the test closes them."""
@@ -65,6 +62,22 @@ class Bench:
             os.close(fd)
 
 
+class PlicBench:
+    """A machine with a PLIC whose contexts drive the pins of a recorder."""
+
+    def __init__(self, sources: int = 95, contexts: int = 2) -> None:
+        self.machine = CoreMachine()
+        self.outputs = Recorder(self.machine, contexts)
+        out = ffi.new("vmr_plic **")
+        lines = array([self.outputs.line(i) for i in range(contexts)])
+        code = lib.vmr_plic_new(self.machine.handle, PLIC, 0x600000, sources, contexts, lines, out)
+        self.machine.check(code, "plic")
+        self.plic = out[0]
+
+    def wrongs(self, device: str) -> dict[str, int]:
+        return {what: count for name, what, count in self.machine.guest_errors() if name == device}
+
+
 class AiaBench:
     """A machine with an APLIC and as many interrupt files, each with the hart that it belongs to."""
 
@@ -72,12 +85,10 @@ class AiaBench:
         self.machine = CoreMachine()
         handle, check = self.machine.handle, self.machine.check
         isa = lib.VMR_RV64_M | lib.VMR_RV64_A | lib.VMR_RV64_SSAIA
-        for _ in range(files):
-            check(lib.vmr_rv64_new(handle, isa, 10_000_000, 0, ffi.new("vmr_vcpu **")), "hart")
-        check(lib.vmr_aplic_new(handle, APLIC, 0x4000, sources, ffi.new("vmr_aplic **")), "aplic")
-        imsic = ffi.new("vmr_imsic **")
-        check(lib.vmr_imsic_new(handle, IMSIC, size, files, ids, imsic), "imsic")
-        self.imsic = imsic[0]
+        harts = [ffi.new("vmr_vcpu **") for _ in range(files)]
+        for hart in harts:
+            check(lib.vmr_rv64_new(handle, isa, 10_000_000, 0, hart), "hart")
+        self.imsic = add_aia(handle, [hart[0] for hart in harts], sources, ids, size)
 
     def get(self, file: int, select: int) -> int:
         """Return an indirect register of an interrupt file."""
@@ -94,7 +105,7 @@ class AiaBench:
 
 def aia_bench(files: int, sources: int, ids: int, size: int = 0) -> AiaBench:
     """Return a new one; its machine is the caller's to close. ``size`` of the IMSICs' window, where not as needed."""
-    return AiaBench(files, sources, ids, size or files << 12)
+    return AiaBench(files, sources, ids, size)
 
 
 @contextmanager

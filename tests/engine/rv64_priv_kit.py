@@ -12,7 +12,9 @@ from typing import Any
 import rv64translator
 from rv64asm import Asm
 
+from patience import patience
 from vmrun._core import ffi, lib
+from vmrun.core.line import CoreLine
 
 RAM = 0x8000_0000
 RAM_SIZE = 16 << 20
@@ -22,7 +24,6 @@ OUT = RAM + 0x40_0000
 TABLES = RAM + 0x50_0000
 TIMEBASE = 10_000_000
 ALL = 4095
-SECONDS = 20
 """After this a guest that does not end is stopped, and the test fails on its result."""
 
 PC, PRIVILEGE, F, CSR = 32, 33, 64, 4096
@@ -79,6 +80,12 @@ class Guest:
         self.check(lib.vmr_rv64_boot(self.harts[0], CODE, 0))
         self.exit = ffi.new("vmr_exit *")
 
+    def line(self, input: int, hart: int = 0) -> CoreLine:
+        """Return the line to an interrupt input of a hart."""
+        out = ffi.new("vmr_line *")
+        self.check(lib.vmr_vcpu_line(self.machine, hart, input, out))
+        return CoreLine(out[0])
+
     def check(self, result: int) -> None:
         assert result == 0, ffi.string(lib.vmr_machine_error(self.machine)).decode()
 
@@ -129,7 +136,7 @@ class Guest:
             kinds[index] = (left.kind, left.code, left.data)
             lib.vmr_machine_stop(self.machine)
 
-        guard = threading.Timer(SECONDS, lambda: lib.vmr_machine_stop(self.machine))
+        guard = threading.Timer(patience(20), lambda: lib.vmr_machine_stop(self.machine))
         guard.start()
         threads = [threading.Thread(target=body, args=(i,)) for i in range(len(self.harts))]
         for thread in threads:

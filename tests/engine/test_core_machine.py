@@ -150,6 +150,7 @@ def test_an_empty_bus_answers_nobody() -> None:
 
 def test_the_bus_repairs_widths_that_a_device_does_not_take() -> None:
     with bench() as b:
+        b.make("vmr_plic_new", "vmr_plic", PLIC, 0x600000, 95, 1, ffi.new("vmr_line[1]"))
         at = PLIC + 4 * 10
         b.machine.poke(at, 8, 0x0000_0003_0000_0005)  # one wide write is two registers
         assert (b.machine.peek(at, 4), b.machine.peek(at + 4, 4)) == (5, 3)
@@ -169,24 +170,25 @@ def test_the_bus_repairs_widths_that_a_device_does_not_take() -> None:
 def test_a_machine_that_has_started_takes_nothing_more() -> None:
     with CoreMachine() as machine:
         machine.start()
+        one = ffi.new("vmr_line[1]")
         for call in (
             lambda: machine.add_ram(RAM, 4096),
             lambda: machine.claim(0, 8, Cell()),
             machine.start,
-            lambda: machine.check(lib.vmr_plic_new(machine.handle, PLIC, 0x600000, 1, 1, ffi.new("vmr_plic **")), "p"),
+            lambda: machine.check(
+                lib.vmr_plic_new(machine.handle, PLIC, 0x600000, 1, 1, one, ffi.new("vmr_plic **")), "p"
+            ),
         ):
             with pytest.raises(HostError, match="started"):
                 call()
 
 
 def test_a_second_interrupt_controller_is_refused() -> None:
-    with bench() as b, pytest.raises(HostError, match="has an interrupt controller already"):
-        b.make("vmr_plic_new", "vmr_plic", PLIC + 0x1000000, 0x600000, 1, 1)
-
-
-def test_an_interrupt_without_a_controller_goes_nowhere() -> None:
-    with CoreMachine() as machine:
-        machine.set_irq(1, True)
+    with bench() as b:
+        place = (0x600000, 1, 1, ffi.new("vmr_line[1]"))
+        b.make("vmr_plic_new", "vmr_plic", PLIC, *place)
+        with pytest.raises(HostError, match="has an interrupt controller already"):
+            b.make("vmr_plic_new", "vmr_plic", PLIC + 0x1000000, *place)
 
 
 def test_stop_is_idempotent_and_close_is_too() -> None:
@@ -239,7 +241,7 @@ def test_three_hundred_lives_leave_nothing_behind(tmp_path: Path) -> None:
 def _life(image: Path) -> None:
     with bench() as b:
         in_fd, out_fd = b.pipe()
-        uart = b.make("vmr_uart16550_new", "vmr_uart16550", UART, 0x100, 10, in_fd, out_fd)
+        uart = b.make("vmr_uart16550_new", "vmr_uart16550", UART, 0x100, b.line.c, in_fd, out_fd)
         assert uart
         disk = b.keep(os.open(image, os.O_RDWR))
         overlay = b.keep(os.open(image.parent, os.O_TMPFILE | os.O_RDWR))
@@ -248,16 +250,16 @@ def _life(image: Path) -> None:
             "vmr_virtio_blk",
             UART + 0x1000,
             0x1000,
-            1,
+            b.line.c,
             disk,
             lib.VMR_DISK_OVERLAY,
             overlay,
             ffi.NULL,
         )
-        console = b.make("vmr_virtio_console_new", "vmr_virtio_console", UART + 0x2000, 0x1000, 2, 2, 80, 25)
+        console = b.make("vmr_virtio_console_new", "vmr_virtio_console", UART + 0x2000, 0x1000, b.line.c, 2, 80, 25)
         for port in (0, 1):
             assert lib.vmr_virtio_console_port(console, port, b"p", 0, in_fd, out_fd) == 0
-        b.make("vmr_virtio_rng_new", "vmr_virtio_rng", UART + 0x3000, 0x1000, 3, -1)
+        b.make("vmr_virtio_rng_new", "vmr_virtio_rng", UART + 0x3000, 0x1000, b.line.c, -1)
         b.machine.start()
         b.machine.stop()
 
@@ -274,18 +276,19 @@ def test_a_device_that_could_not_be_made_is_freed_with_its_machine() -> None:
     fds = _count("fd")
     with bench() as b:
         read, write = b.pipe()
+        b.make("vmr_plic_new", "vmr_plic", PLIC, 0x600000, 95, 1, ffi.new("vmr_line[1]"))
         for _ in range(2):
             out = ffi.new("vmr_uart16550 **")
-            code = lib.vmr_uart16550_new(b.machine.handle, PLIC, 0x100, 1, read, write, out)
+            code = lib.vmr_uart16550_new(b.machine.handle, PLIC, 0x100, b.line.c, read, write, out)
             assert code == -errno.EEXIST and out[0] == ffi.NULL
         with pytest.raises(HostError, match="8 bytes"):
-            b.make("vmr_uart16550_new", "vmr_uart16550", UART, 4, 1, -1, -1)
+            b.make("vmr_uart16550_new", "vmr_uart16550", UART, 4, b.line.c, -1, -1)
         with pytest.raises(HostError, match="Bad file"):
-            b.make("vmr_uart16550_new", "vmr_uart16550", UART, 8, 1, 9999, -1)
+            b.make("vmr_uart16550_new", "vmr_uart16550", UART, 8, b.line.c, 9999, -1)
         with pytest.raises(HostError, match="duplicating"):
-            b.make("vmr_virtio_rng_new", "vmr_virtio_rng", UART, 0x1000, 1, 9999)
+            b.make("vmr_virtio_rng_new", "vmr_virtio_rng", UART, 0x1000, b.line.c, 9999)
         with pytest.raises(HostError, match="too small"):
-            b.make("vmr_virtio_rng_new", "vmr_virtio_rng", UART, 0x80, 1, -1)
+            b.make("vmr_virtio_rng_new", "vmr_virtio_rng", UART, 0x80, b.line.c, -1)
     assert _count("fd") == fds
 
 

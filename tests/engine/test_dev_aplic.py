@@ -1,13 +1,16 @@
 """The APLIC by itself and with IMSICs, poked from Python: against a model, at its edges, from threads."""
 
 import pytest
-from dev_kit import APLIC, IMSIC, aia_bench
+from aia_kit import APLIC, IMSIC
+from dev_kit import aia_bench
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
+from vmrun.devices.model import set_line
+from vmrun.devices.testing import Recorder
 from vmrun.errors import HostError
 
 SOURCES = 40
@@ -94,7 +97,7 @@ class AplicMachine(RuleBasedStateMachine):
 
     @rule(source=SOURCE, level=st.booleans())
     def wire(self, source: int, level: bool) -> None:
-        self.core.set_irq(source, level)
+        set_line(self.core.line(source), level)
         self.model.wire(source, level)
 
     @rule(source=SOURCE, value=st.one_of(st.sampled_from([EDGE1, EDGE0, LEVEL1, LEVEL0, DETACHED]), BITS))
@@ -173,6 +176,11 @@ TestAplicAgainstTheModel = AplicMachine.TestCase
 TestAplicAgainstTheModel.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
 
 
+def aplic(machine: CoreMachine, at: int, size: int = 0x4000, sources: int = 1) -> None:
+    code = lib.vmr_aplic_new(machine.handle, at, size, sources, machine.messages, ffi.new("vmr_aplic **"))
+    machine.check(code, "aplic")
+
+
 def test_what_is_reserved_reads_zero_and_a_write_of_it_is_counted() -> None:
     bench = aia_bench(1, SOURCES, IDS)
     with bench.machine as machine:
@@ -184,10 +192,39 @@ def test_what_is_reserved_reads_zero_and_a_write_of_it_is_counted() -> None:
         for offset in (4 * (SOURCES + 1), 0xFFC, 0x3000 + 4 * (SOURCES + 1), 0x3FFC, 0x1C08, 0x1E7C):  # of no source
             machine.poke(APLIC + offset, 4, 5)
             assert machine.peek(APLIC + offset, 4) == 0
-        machine.set_irq(0, True)
-        machine.set_irq(SOURCES + 1, True)
-        machine.set_irq(2**32 - 1, True)
+        for source in (0, SOURCES + 1, 2**32 - 1):
+            with pytest.raises(HostError, match="no input"):
+                machine.line(source)
         assert bench.wrongs("aplic") == {"write of a reserved offset": len(offsets)}
+
+
+def test_a_handlers_last_word_is_told_to_those_who_watch_a_level() -> None:
+    bench = aia_bench(1, SOURCES, IDS)
+    with bench.machine as machine:
+        ends = Recorder(machine, 2)
+        assert ends.watch(machine.line(3)) and ends.watch(machine.line(4), 1)
+        machine.poke(APLIC + 4 * 3, 4, LEVEL1)
+        machine.poke(APLIC + 4 * 4, 4, EDGE1)
+        machine.line(3).raise_()
+        for told, (register, number) in enumerate(
+            ((lib.VMR_APLIC_SETIPNUM, 3), (lib.VMR_APLIC_SETIPNUM_LE, 3), (lib.VMR_APLIC_SETIPNUM_BE, 3 << 24)), 1
+        ):
+            machine.poke(APLIC + register, 4, number)
+            assert ends.ended() == told
+        for register, number in ((lib.VMR_APLIC_SETIPNUM, 4), (lib.VMR_APLIC_CLRIPNUM, 3), (lib.VMR_APLIC_SETIPNUM, 9)):
+            machine.poke(APLIC + register, 4, number)
+        assert (ends.ended(), ends.ended(1)) == (3, 0), "an edge has no end"
+
+
+def test_messages_leave_by_the_place_that_the_aplic_was_given() -> None:
+    with CoreMachine() as machine:
+        files = Recorder(machine, 2)
+        place = files.messages(0x2800_0000)
+        machine.check(lib.vmr_aplic_new(machine.handle, APLIC, 0x4000, 9, place, ffi.new("vmr_aplic **")), "aplic")
+        machine.poke(APLIC + lib.VMR_APLIC_GENMSI, 4, 1 << 18 | 33)
+        assert files.message(1) == (0x2800_1000, 33) and files.message(0) is None
+        machine.poke(APLIC + lib.VMR_APLIC_GENMSI, 4, 2 << 18 | 33)
+        assert machine.guest_errors() == [("aplic", "message to a hart that is not there", 1)]
 
 
 def test_a_message_to_no_hart_is_counted() -> None:
@@ -202,7 +239,7 @@ def test_a_message_to_no_hart_is_counted() -> None:
 
 def test_an_aplic_without_imsics_drops_messages() -> None:
     with CoreMachine() as machine:
-        machine.check(lib.vmr_aplic_new(machine.handle, APLIC, 0x4000, 1, ffi.new("vmr_aplic **")), "aplic")
+        aplic(machine, APLIC)
         machine.poke(APLIC + lib.VMR_APLIC_GENMSI, 4, 5)
         assert machine.guest_errors() == [("aplic", "message to a hart that is not there", 1)]
 
@@ -210,11 +247,10 @@ def test_an_aplic_without_imsics_drops_messages() -> None:
 @pytest.mark.parametrize(("size", "sources"), [(0x4000, 0), (0x4000, 1024), (0x3FFF, 1)])
 def test_an_aplic_that_cannot_be_is_refused(size: int, sources: int) -> None:
     with CoreMachine() as machine, pytest.raises(HostError, match="aplic"):
-        machine.check(lib.vmr_aplic_new(machine.handle, APLIC, size, sources, ffi.new("vmr_aplic **")), "x")
+        aplic(machine, APLIC, size, sources)
 
 
 def test_a_machine_has_one_interrupt_controller() -> None:
     bench = aia_bench(1, SOURCES, IDS)
     with bench.machine as machine, pytest.raises(HostError, match="interrupt controller already"):
-        at = IMSIC + 0x100000
-        machine.check(lib.vmr_aplic_new(machine.handle, at, 0x4000, 1, ffi.new("vmr_aplic **")), "second")
+        aplic(machine, IMSIC + 0x100000)

@@ -1,10 +1,11 @@
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 
 import pytest
-from dev_kit import IRQ, VIRTIO, Bench, bench, read_all
+from dev_kit import VIRTIO, Bench, bench, read_all
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ class Rig:
 
     def __init__(self, b: Bench, *, nonblocking: bool = True) -> None:
         self.bench = b
-        self.handle = b.make("vmr_virtio_console_new", "vmr_virtio_console", VIRTIO, 0x1000, IRQ, 3, 80, 25)
+        self.handle = b.make("vmr_virtio_console_new", "vmr_virtio_console", VIRTIO, 0x1000, b.line.c, 3, 80, 25)
         self.keys_read, self.keys = b.pipe()
         self.screen, screen_write = b.pipe()
         os.set_blocking(screen_write, not nonblocking)
@@ -257,7 +258,7 @@ def test_a_socket_serves_both_ways() -> None:
     with bench() as b:
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            handle = b.make("vmr_virtio_console_new", "vmr_virtio_console", VIRTIO, 0x1000, IRQ, 1, 0, 0)
+            handle = b.make("vmr_virtio_console_new", "vmr_virtio_console", VIRTIO, 0x1000, b.line.c, 1, 0, 0)
             assert lib.vmr_virtio_console_port(handle, 0, b"s", 0, theirs.fileno(), theirs.fileno()) == 0
             b.machine.start()
             driver = ConsoleDriver(b.machine, VIRTIO, b.memory)
@@ -300,8 +301,8 @@ def test_control_messages_that_make_no_sense_are_counted(rig: Rig) -> None:
 def test_ports_are_wired_in_order_and_checked() -> None:
     with bench() as b:
         with pytest.raises(HostError, match="1 to 16 ports"):
-            b.make("vmr_virtio_console_new", "vmr_virtio_console", VIRTIO, 0x1000, IRQ, 17, 0, 0)
-        handle = b.make("vmr_virtio_console_new", "vmr_virtio_console", VIRTIO, 0x1000, IRQ, 2, 0, 0)
+            b.make("vmr_virtio_console_new", "vmr_virtio_console", VIRTIO, 0x1000, b.line.c, 17, 0, 0)
+        handle = b.make("vmr_virtio_console_new", "vmr_virtio_console", VIRTIO, 0x1000, b.line.c, 2, 0, 0)
         for index, name in ((1, b"x"), (2, b"x"), (0, b"x" * 64)):
             assert lib.vmr_virtio_console_port(handle, index, name, 0, -1, -1) < 0
         assert lib.vmr_virtio_console_port(handle, 0, ffi.NULL, 0, -1, -1) == 0
@@ -324,9 +325,9 @@ def test_a_planned_console_is_wired_by_name() -> None:
     with bench() as b:
         out_read, out_write = b.pipe()
         device = DevicePlan(
-            "agent", "virtio-console", VIRTIO, 0x1000, Interrupt(IRQ), "virtio-mmio", {"ports": ("vmrun.control", "x")}
+            "agent", "virtio-console", VIRTIO, 0x1000, Interrupt(7), "virtio-mmio", {"ports": ("vmrun.control", "x")}
         )
-        live = DEVICE.realize(device, b.machine, Wires({("agent", "x"): (-1, out_write)}))
+        live = DEVICE.realize(device, b.machine, Wires(streams={("agent", "x"): (-1, out_write)}))
         b.machine.start()
         driver = ConsoleDriver(b.machine, VIRTIO, b.memory)
         driver.begin(2)
@@ -365,3 +366,60 @@ def test_garbage_on_every_queue(chains: list[tuple[int, list[tuple[bytes, bool]]
         rig.open_all()
         rig.driver.send(2, b"fine")
         assert os.read(rig.out, 1000).endswith(b"fine")
+
+
+# ---- output without an end -------------------------------------------------------------------------------------------
+
+
+class Drinker(threading.Thread):
+    """Reads all that comes until the other side is closed, and counts it."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self.fd = fd
+        self.count = 0
+
+    def run(self) -> None:
+        while data := os.read(self.fd, 1 << 20):
+            self.count += len(data)
+
+
+def speak_for_long(driver: ConsoleDriver, chains: int) -> None:
+    """Offer 2 GB with each chain on port 0, and do not notify."""
+    queue = driver.queues[1]
+    words = driver.place(bytes(8 << 20))
+    for _ in range(chains):
+        queue.add([words] * 250, indirect=True)
+
+
+def test_output_without_an_end_is_cut_at_the_end() -> None:
+    with bench() as b:
+        rig = Rig(b)
+        rig.open_all()
+        drinker = Drinker(rig.screen)
+        drinker.start()
+        speak_for_long(rig.driver, 8)
+        b.machine.stop()
+        rig.driver.notify(rig.driver.queues[1])
+        assert b.machine.drain()
+        assert b.wrongs(NAME) == {"output without an end": 1}
+        b.machine.close()  # the writing end goes with it
+        drinker.join()
+    assert 1 << 20 < drinker.count <= 16 << 20
+
+
+def test_one_port_that_speaks_for_long_does_not_keep_others_waiting() -> None:
+    with bench() as b:
+        rig = Rig(b)
+        rig.open_all()
+        drinker = Drinker(rig.screen)
+        drinker.start()
+        speak_for_long(rig.driver, 8)
+        rig.driver.notify(rig.driver.queues[1])
+        rig.driver.send(2, b"short")
+        assert read_all(rig.out, 5) == b"short"
+        rig.driver.control(0, READY, 1)
+        assert rig.driver.queues[1].used_index < 8
+        b.machine.stop()
+        b.machine.close()
+        drinker.join()

@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from vmrun.devices.model import Wires
 from vmrun.devices.power import acpi_power, i8042, isa_debug_exit
 from vmrun.devices.rtc import cmos_rtc
-from vmrun.devices.testing import wait_for
+from vmrun.devices.testing import RecordedLine, wait_for
 from vmrun.plan.model import DevicePlan, Interrupt
 
 POWER = 0xFEA0_0200
 SECOND = 1_000_000_000
 NOW_S = 1_700_000_000  # Tuesday, 14 November 2023, 22:13:20 UTC
-GSI = 8
 
 
 @pytest.fixture
@@ -93,9 +92,10 @@ class Rtc:
 
     def __init__(self, b: Bench) -> None:
         self.bench = b
+        self.line = RecordedLine()
         self.clock = Clock()
-        plan = DevicePlan("rtc", "cmos-rtc", 0x70, 2, Interrupt(GSI, "edge"), space="pio")
-        live = cmos_rtc.DEVICE.realize(plan, b.machine, Wires(clock_ns=self.clock))
+        plan = DevicePlan("rtc", "cmos-rtc", 0x70, 2, Interrupt(8, "edge"), space="pio")
+        live = cmos_rtc.DEVICE.realize(plan, b.machine, Wires(line=self.line, clock_ns=self.clock))
         assert isinstance(live, cmos_rtc.CmosRtc)
         self.live = live
 
@@ -155,15 +155,15 @@ def test_the_alarm_rings_once_read_clears_it(rtc: Rtc) -> None:
     rtc.put(0xB, 0x22)
     rtc.clock.pass_s(4)
     rtc.live.expire()
-    assert rtc.bench.level(GSI) == 0
+    assert rtc.line.level == 0
     rtc.clock.pass_s(1)
     rtc.live.expire()
-    assert rtc.bench.level(GSI) == 1
-    assert rtc.get(0xC) == 0x80 | 0x20 | 0x10 and rtc.bench.level(GSI) == 0
+    assert rtc.line.level == 1
+    assert rtc.get(0xC) == 0x80 | 0x20 | 0x10 and rtc.line.level == 0
     assert rtc.get(0xC) == 0
     rtc.clock.pass_s(86_400)
     rtc.live.expire()
-    assert rtc.bench.level(GSI) == 1, "and again on the next day"
+    assert rtc.line.level == 1, "and again on the next day"
 
 
 def test_an_alarm_in_every_second(rtc: Rtc) -> None:
@@ -185,7 +185,7 @@ def test_the_timer_rings_by_itself() -> None:
         for index in (5, 3, 1):
             made.put(index, 0xC0)
         made.put(0xB, 0x22)
-        wait_for(lambda: b.level(GSI) == 1, "the alarm")
+        wait_for(lambda: made.line.level == 1, "the alarm")
 
 
 def test_memory_holds_what_the_guest_puts_there(rtc: Rtc) -> None:

@@ -13,7 +13,6 @@ from vmrun.devices import primecell
 from vmrun.devices.serial.pl011 import REGISTERS
 from vmrun.devices.testing import wait_for
 
-GSI = 1
 FIFO = 16
 RING = 8192
 FEN, LBE = lib.VMR_PL011_LCRH_FEN, lib.VMR_PL011_CR_LBE
@@ -28,7 +27,7 @@ class Uart:
     def __init__(self, b: Bench, in_fd: int, out_fd: int) -> None:
         self.bench = b
         self.machine = b.machine
-        self.handle = b.make("vmr_pl011_new", "vmr_pl011", UART, 0x1000, GSI, in_fd, out_fd)
+        self.handle = b.make("vmr_pl011_new", "vmr_pl011", UART, 0x1000, b.line.c, in_fd, out_fd)
 
     def get(self, name: str, size: int = 4) -> int:
         value = self.machine.peek(UART + REGISTERS.named(name).offset, size)
@@ -53,7 +52,7 @@ class Uart:
 
     @property
     def level(self) -> int:
-        return self.bench.level(GSI)
+        return self.bench.level()
 
 
 @pytest.fixture
@@ -327,7 +326,7 @@ def test_the_window_is_a_page() -> None:
     from vmrun.errors import HostError
 
     with bench() as b, pytest.raises(HostError, match="4096"):
-        b.make("vmr_pl011_new", "vmr_pl011", UART, 0x100, GSI, -1, -1)
+        b.make("vmr_pl011_new", "vmr_pl011", UART, 0x100, b.line.c, -1, -1)
 
 
 @given(

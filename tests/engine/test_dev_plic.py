@@ -1,11 +1,13 @@
 import pytest
-from dev_kit import PLIC, bench
+from dev_kit import PLIC, PlicBench
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
+from vmrun.devices.model import set_line
+from vmrun.devices.testing import Recorder
 from vmrun.errors import HostError
 
 SOURCES = 40
@@ -38,10 +40,8 @@ class PlicMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model = Model()
-        self.core = CoreMachine()
-        plic = ffi.new("vmr_plic **")
-        assert lib.vmr_plic_new(self.core.handle, PLIC, 0x600000, SOURCES, CONTEXTS, plic) == 0
-        self.plic = plic[0]
+        self.bench = PlicBench(SOURCES, CONTEXTS)
+        self.core = self.bench.machine
 
     def teardown(self) -> None:
         self.core.close()
@@ -59,7 +59,7 @@ class PlicMachine(RuleBasedStateMachine):
 
     @rule(source=SOURCE, level=st.booleans())
     def line(self, source: int, level: bool) -> None:
-        self.core.set_irq(source, level)
+        set_line(self.core.line(source), level)
         (self.model.level.add if level else self.model.level.discard)(source)
         self.model.gate(source)
 
@@ -102,7 +102,7 @@ class PlicMachine(RuleBasedStateMachine):
     def outputs_agree(self) -> None:
         for context in range(CONTEXTS):
             wanted = self.model.best(context, self.model.threshold[context]) != 0
-            assert lib.vmr_plic_output(self.plic, context) == wanted
+            assert lib.vmr_plic_output(self.bench.plic, context) == self.bench.outputs.level(context) == wanted
 
     @invariant()
     def pending_agrees(self) -> None:
@@ -115,33 +115,35 @@ TestPlicAgainstTheModel.settings = settings(max_examples=60, stateful_step_count
 
 
 def test_a_level_that_stays_is_pending_again_after_completion() -> None:
-    with bench() as b:
-        m, claim = b.machine, PLIC + 0x200004
+    b = PlicBench()
+    with b.machine as m:
+        claim, line = PLIC + 0x200004, m.line(7)
         m.poke(PLIC + 4 * 7, 4, 1)
         m.poke(PLIC + 0x2000, 4, 1 << 7)
-        m.set_irq(7, True)
+        line.raise_()
         assert lib.vmr_plic_output(b.plic, 0) == 1 and lib.vmr_plic_output(b.plic, 1) == 0
         assert m.peek(claim, 4) == 7 and m.peek(claim, 4) == 0
         assert lib.vmr_plic_output(b.plic, 0) == 0
         m.poke(claim, 4, 7)
         assert lib.vmr_plic_output(b.plic, 0) == 1
-        m.set_irq(7, False)  # a request that went through is served all the same
+        line.lower()  # a request that went through is served all the same
         assert m.peek(claim, 4) == 7
         m.poke(claim, 4, 7)
         assert lib.vmr_plic_output(b.plic, 0) == 0
 
 
 def test_reserved_offsets_are_counted() -> None:
-    with bench() as b:
+    b = PlicBench()
+    with b.machine:
         for offset in (0x1000 + 4 * 3, 0x2000 + 0x80 * 2, 0x2000 + 12, 0x202000, 0x200008, 4 * 96, 0x5FFFFC):
             assert b.machine.peek(PLIC + offset, 4) == 0
             b.machine.poke(PLIC + offset, 4, 1)
         b.machine.poke(PLIC, 4, 1)
         b.machine.poke(PLIC + 0x1000, 4, 1)
         b.machine.poke(PLIC + 0x200004, 4, 96)
-        b.machine.set_irq(0, True)
-        b.machine.set_irq(96, True)
-        b.machine.set_irq(2**32 - 1, True)
+        for source in (0, 96, 2**32 - 1):
+            with pytest.raises(HostError, match="no input"):
+                b.machine.line(source)
         assert b.wrongs("plic") == {
             "read of a reserved offset": 7,
             "write of a reserved or read-only offset": 9,
@@ -155,4 +157,21 @@ def test_reserved_offsets_are_counted() -> None:
 )
 def test_a_plic_that_cannot_be_is_refused(size: int, sources: int, contexts: int) -> None:
     with CoreMachine() as machine, pytest.raises(HostError, match="plic"):
-        machine.check(lib.vmr_plic_new(machine.handle, PLIC, size, sources, contexts, ffi.new("vmr_plic **")), "x")
+        machine.check(
+            lib.vmr_plic_new(machine.handle, PLIC, size, sources, contexts, ffi.NULL, ffi.new("vmr_plic **")), "x"
+        )
+
+
+def test_completion_is_told_to_those_who_watch_their_line() -> None:
+    b = PlicBench()
+    with b.machine as m:
+        claim, line, ends = PLIC + 0x200004, m.line(7), Recorder(m, 2)
+        assert ends.watch(line) and ends.watch(m.line(8), 1)
+        m.poke(PLIC + 4 * 7, 4, 1)
+        m.poke(PLIC + 0x2000, 4, 1 << 7 | 1 << 8)
+        line.raise_()
+        assert m.peek(claim, 4) == 7 and ends.ended() == 0
+        m.poke(claim, 4, 7)
+        assert (ends.ended(), ends.ended(1)) == (1, 0)
+        m.poke(claim, 4, 96)
+        assert ends.ended() == 1, "no completion: the source is not enabled"

@@ -12,11 +12,10 @@ from vmrun.devices import primecell
 from vmrun.devices.model import Wires
 from vmrun.devices.power import pl061
 from vmrun.devices.rtc import pl031
-from vmrun.devices.testing import wait_for
+from vmrun.devices.testing import RecordedLine, wait_for
 from vmrun.plan.model import DevicePlan, Interrupt
 
 BASE = 0x0901_0000
-GSI = 2
 SECOND = 1_000_000_000
 KEY = 8
 ACCESSES = st.lists(
@@ -41,10 +40,11 @@ class Cell:
 
     def __init__(self, b: Bench, module: object, kind: str) -> None:
         self.clock = Clock()
+        self.line = RecordedLine()
         self.bench = b
         self.registers = module.REGISTERS  # type: ignore[attr-defined]
-        plan = DevicePlan("it", kind, BASE, 0x1000, Interrupt(GSI))
-        self.device = module.DEVICE.realize(plan, b.machine, Wires(clock_ns=self.clock))  # type: ignore[attr-defined]
+        plan = DevicePlan("it", kind, BASE, 0x1000, Interrupt(2))
+        self.device = module.DEVICE.realize(plan, b.machine, Wires(line=self.line, clock_ns=self.clock))  # type: ignore[attr-defined]
         b.machine.start()
 
     def get(self, name: str, size: int = 4, index: int = 0) -> int:
@@ -57,7 +57,7 @@ class Cell:
 
     @property
     def level(self) -> int:
-        return self.bench.level(GSI)
+        return self.line.level
 
     def number(self, at: int) -> int:
         return sum((self.bench.machine.peek(BASE + at + 4 * n, 4) or 0) << 8 * n for n in range(4))

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from vmrun.devices.model import Wires
 from vmrun.devices.power import sifive_test
 from vmrun.devices.rtc import goldfish_rtc
-from vmrun.devices.testing import wait_for
+from vmrun.devices.testing import RecordedLine, wait_for
 from vmrun.devices.virtio import virtio_mmio
 from vmrun.plan.model import DevicePlan, Interrupt
 
 TEST = 0x10_0000
 RTC = 0x10_1000
-GSI = 11
 SECOND = 1_000_000_000
 LOW = 0xFFFFFFFF
 
@@ -61,9 +60,10 @@ class Clock:
 class Rtc:
     def __init__(self, b: Bench) -> None:
         self.clock = Clock()
+        self.line = RecordedLine()
         self.bench = b
-        plan = DevicePlan("rtc", "goldfish-rtc", RTC, 0x1000, Interrupt(GSI))
-        self.device = goldfish_rtc.realize(plan, b.machine, Wires(clock_ns=self.clock))
+        plan = DevicePlan("rtc", "goldfish-rtc", RTC, 0x1000, Interrupt(11))
+        self.device = goldfish_rtc.realize(plan, b.machine, Wires(line=self.line, clock_ns=self.clock))
         b.machine.start()
 
     def get(self, name: str) -> int:
@@ -106,22 +106,22 @@ def test_the_guest_sets_its_own_time(rtc: Rtc) -> None:
 def test_an_alarm_rings_until_it_is_cleared(rtc: Rtc) -> None:
     rtc.put("IRQ_ENABLED", 1)
     rtc.alarm(rtc.clock.now + 3600 * SECOND)
-    assert rtc.get("ALARM_STATUS") == 1 and rtc.bench.level(GSI) == 0
+    assert rtc.get("ALARM_STATUS") == 1 and rtc.line.level == 0
     assert rtc.get("ALARM_LOW") | rtc.get("ALARM_HIGH") << 32 == rtc.clock.now + 3600 * SECOND
     rtc.device.expire()
-    assert rtc.bench.level(GSI) == 0
+    assert rtc.line.level == 0
     rtc.clock.now += 3600 * SECOND
     rtc.device.expire()
-    assert rtc.bench.level(GSI) == 1 and rtc.get("ALARM_STATUS") == 0
+    assert rtc.line.level == 1 and rtc.get("ALARM_STATUS") == 0
     rtc.put("CLEAR_INTERRUPT", 1)
-    assert rtc.bench.level(GSI) == 0
+    assert rtc.line.level == 0
 
 
 def test_an_alarm_in_the_past_rings_at_once_and_waits_for_permission(rtc: Rtc) -> None:
     rtc.alarm(rtc.clock.now - 1)
-    assert rtc.bench.level(GSI) == 0
+    assert rtc.line.level == 0
     rtc.put("IRQ_ENABLED", 1)
-    assert rtc.bench.level(GSI) == 1 and rtc.get("IRQ_ENABLED") == 1
+    assert rtc.line.level == 1 and rtc.get("IRQ_ENABLED") == 1
 
 
 def test_a_cancelled_alarm_is_silent(rtc: Rtc) -> None:
@@ -130,14 +130,14 @@ def test_a_cancelled_alarm_is_silent(rtc: Rtc) -> None:
     rtc.put("CLEAR_ALARM", 1)
     rtc.clock.now += 2 * SECOND
     rtc.device.expire()
-    assert rtc.bench.level(GSI) == 0
+    assert rtc.line.level == 0
 
 
 def test_the_alarms_timer_runs_by_itself(rtc: Rtc) -> None:
     rtc.put("IRQ_ENABLED", 1)
     rtc.alarm(rtc.clock.now + 20_000_000)
     rtc.clock.now += 20_000_000
-    wait_for(lambda: rtc.bench.level(GSI) == 1, "the alarm")
+    wait_for(lambda: rtc.line.level == 1, "the alarm")
 
 
 def test_a_waiting_alarm_ends_with_the_machine() -> None:

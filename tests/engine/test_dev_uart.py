@@ -10,14 +10,12 @@ from hypothesis import strategies as st
 from vmrun._core import ffi, lib
 from vmrun.devices.testing import wait_for
 
-GSI = 10
-
 
 class Uart:
     def __init__(self, b: Bench, in_fd: int, out_fd: int) -> None:
         self.bench = b
         self.machine = b.machine
-        self.handle = b.make("vmr_uart16550_new", "vmr_uart16550", UART, 0x100, GSI, in_fd, out_fd)
+        self.handle = b.make("vmr_uart16550_new", "vmr_uart16550", UART, 0x100, b.line.c, in_fd, out_fd)
 
     def get(self, name: str) -> int:
         value = self.machine.peek(UART + getattr(lib, f"VMR_UART_{name}"), 1)
@@ -83,7 +81,7 @@ def test_a_full_transmitter_says_so_and_loses_nothing(rig: tuple[Uart, int, int]
         uart.put("THR", sent[-1])
         assert len(sent) < 1 << 20
     uart.put("IER", lib.VMR_UART_IER_THRE)
-    assert uart.bench.level(GSI) == 0
+    assert uart.bench.level() == 0
     assert not uart.machine.drain(20)
     while uart.state.tx_waiting < 8192:  # what a driver may send once it has asked: a FIFO full
         sent.append(len(sent) % 251)
@@ -91,7 +89,7 @@ def test_a_full_transmitter_says_so_and_loses_nothing(rig: tuple[Uart, int, int]
     uart.put("THR", 0)  # one more is the guest's loss
     assert read_all(out, len(sent)) == sent
     assert uart.machine.drain()
-    wait_for(lambda: uart.bench.level(GSI) == 1, "the transmitter's interrupt")
+    wait_for(lambda: uart.bench.level() == 1, "the transmitter's interrupt")
     assert uart.get("LSR") & lib.VMR_UART_LSR_THRE
     assert uart.bench.wrongs("uart16550") == {"byte sent while the transmitter was full": 1}
 
@@ -100,15 +98,15 @@ def test_input_raises_an_interrupt_until_it_is_read(rig: tuple[Uart, int, int]) 
     uart, in_write, _ = rig
     uart.put("FCR", lib.VMR_UART_FCR_ENABLE | 0x40)  # trigger at 4
     uart.put("IER", lib.VMR_UART_IER_RDA)
-    assert uart.bench.level(GSI) == 0
+    assert uart.bench.level() == 0
     os.write(in_write, b"abcde")
     uart.arrived(5)
-    assert uart.bench.level(GSI) == 1
+    assert uart.bench.level() == 1
     assert uart.get("IIR") == lib.VMR_UART_IIR_FIFO | lib.VMR_UART_IIR_RDA
     assert [uart.get("RBR") for _ in range(2)] == [*b"ab"]
     assert uart.get("IIR") == lib.VMR_UART_IIR_FIFO | lib.VMR_UART_IIR_TIMEOUT
     assert [uart.get("RBR") for _ in range(3)] == [*b"cde"]
-    assert uart.bench.level(GSI) == 0
+    assert uart.bench.level() == 0
     assert uart.get("IIR") == lib.VMR_UART_IIR_FIFO | lib.VMR_UART_IIR_NONE
     assert uart.get("RBR") == 0
 
@@ -131,14 +129,14 @@ def test_input_waits_in_the_host_until_there_is_room(rig: tuple[Uart, int, int])
 def test_transmitter_interrupt_comes_and_goes(rig: tuple[Uart, int, int]) -> None:
     uart, _, _ = rig
     uart.put("IER", lib.VMR_UART_IER_THRE)
-    assert uart.bench.level(GSI) == 1
+    assert uart.bench.level() == 1
     assert uart.get("IIR") == lib.VMR_UART_IIR_THRE
-    assert uart.bench.level(GSI) == 0
+    assert uart.bench.level() == 0
     assert uart.get("IIR") == lib.VMR_UART_IIR_NONE
     uart.put("THR", ord("a"))
-    assert uart.bench.level(GSI) == 1
+    assert uart.bench.level() == 1
     uart.put("IER", 0)
-    assert uart.bench.level(GSI) == 0
+    assert uart.bench.level() == 0
     uart.put("IER", lib.VMR_UART_IER_THRE)
     assert uart.get("IIR") == lib.VMR_UART_IIR_THRE
 
@@ -165,9 +163,9 @@ def test_modem_status_interrupt(rig: tuple[Uart, int, int]) -> None:
     uart, _, _ = rig
     uart.put("IER", lib.VMR_UART_IER_MSR)
     uart.put("MCR", lib.VMR_UART_MCR_LOOP)
-    assert uart.bench.level(GSI) == 1 and uart.get("IIR") == lib.VMR_UART_IIR_MSR
+    assert uart.bench.level() == 1 and uart.get("IIR") == lib.VMR_UART_IIR_MSR
     uart.get("MSR")
-    assert uart.bench.level(GSI) == 0
+    assert uart.bench.level() == 0
 
 
 def test_divisor_and_scratch(rig: tuple[Uart, int, int]) -> None:

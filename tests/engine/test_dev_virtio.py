@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-from dev_kit import IRQ, RAM, RAM_SIZE, VIRTIO, Bench, bench
+from dev_kit import RAM, RAM_SIZE, VIRTIO, Bench, bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +23,7 @@ def rig() -> Iterator[tuple[Bench, Driver]]:
 
 def attach(b: Bench) -> Driver:
     source = b.keep(os.open("/dev/zero", os.O_RDONLY))
-    b.make("vmr_virtio_rng_new", "vmr_virtio_rng", VIRTIO, 0x1000, IRQ, source)
+    b.make("vmr_virtio_rng_new", "vmr_virtio_rng", VIRTIO, 0x1000, b.line.c, source)
     b.machine.start()
     return Driver(b.machine, VIRTIO, b.memory)
 
@@ -330,6 +330,19 @@ def test_the_longest_chain_works_and_a_longer_one_breaks(rig: tuple[Bench, Drive
     assert driver.needs_reset
 
 
+def test_more_buffers_than_are_filled_at_once_all_come_back(rig: tuple[Bench, Driver]) -> None:
+    b, driver = rig
+    begin(driver, size=256)
+    queue = driver.queues[0]
+    for _ in range(3):
+        for _ in range(256):
+            queue.add([driver.room(1)])
+        driver.notify(queue)
+        for _ in range(256):
+            queue.wait()
+    assert b.machine.drain(10_000)
+
+
 def test_a_readable_buffer_for_entropy_is_counted(rig: tuple[Bench, Driver]) -> None:
     b, driver = rig
     begin(driver)
@@ -341,7 +354,7 @@ def test_a_readable_buffer_for_entropy_is_counted(rig: tuple[Bench, Driver]) -> 
 
 def test_entropy_of_the_host_differs_from_itself() -> None:
     with bench() as b:
-        b.make("vmr_virtio_rng_new", "vmr_virtio_rng", VIRTIO, 0x1000, IRQ, -1)
+        b.make("vmr_virtio_rng_new", "vmr_virtio_rng", VIRTIO, 0x1000, b.line.c, -1)
         b.machine.start()
         driver = Driver(b.machine, VIRTIO, b.memory)
         begin(driver)
@@ -361,7 +374,7 @@ def test_a_source_that_ends_gives_nothing_and_a_file_repeats(tmp_path: "os.PathL
     with bench() as b:
         source = b.keep(os.open(f"{tmp_path}/bytes", os.O_RDWR | os.O_CREAT))
         os.pwrite(source, b"0123456789", 0)
-        b.make("vmr_virtio_rng_new", "vmr_virtio_rng", VIRTIO, 0x1000, IRQ, source)
+        b.make("vmr_virtio_rng_new", "vmr_virtio_rng", VIRTIO, 0x1000, b.line.c, source)
         b.machine.start()
         driver = Driver(b.machine, VIRTIO, b.memory)
         begin(driver)

@@ -11,6 +11,7 @@ from kvm_kit import Bell
 from kvm_lab import need_kvm
 from kvm_riscv_kit import CODE, DATA, DBCN, END, HSM, RAM, RAM_SIZE, SRST, Lab, ended, lab, sbi
 
+from patience import patience
 from vmrun._core import lib
 from vmrun.core.machine import CoreMachine
 from vmrun.devices import registry
@@ -128,7 +129,7 @@ def test_a_hart_is_started_by_another() -> None:
         made.spawn(0)
         ears.wait(8)
         assert ears.heard == [(0, 8, 1), (8, 8, 42)]
-        made.threads[0].join(20)
+        made.threads[0].join(patience(20))
         assert made.exits[1].kind == lib.VMR_EXIT_SYSTEM
 
 
@@ -148,8 +149,8 @@ def raised(made: Lab, code: str) -> list[tuple[int, int, int]]:
     made.core.start()
     thread = made.spawn()
     ears.wait(0)
-    made.core.set_irq(LINE, True)
-    thread.join(20)
+    made.core.line(LINE).raise_()
+    thread.join(patience(20))
     assert not thread.is_alive(), "the interrupt did not arrive"
     assert made.exits[0].kind == lib.VMR_EXIT_SYSTEM
     return ears.heard[1:]
@@ -162,7 +163,7 @@ def test_a_line_of_the_plic_reaches_its_hart() -> None:
     enable = "".join(f"li t0, {plic + at}\n li t1, {value}\n sw t1, 0(t0)\n" for at, value in priority_and_enable)
     claim = f"li t0, {plic + 0x20_0004}\n lw t1, 0(t0)\n sd t1, 8(s0)\n"
     with lab() as made:
-        registry.load("plic").realize(device, made.core, Wires())
+        registry.load("plic").realize(device, made.core, Wires(vcpu_lines=made.core.vcpu_lines))
         assert raised(made, enable + WAIT + claim + END) == [(8, 8, LINE)]
 
 

@@ -26,7 +26,10 @@ from kvm_kit import (
     redirect,
 )
 
-from vmrun._core import lib
+from patience import patience
+from vmrun._core import ffi, lib
+from vmrun.devices.testing import Recorder
+from vmrun.devices.testing import wait_for as told
 from vmrun.errors import HostError
 from vmrun.kvm.vm import Route, counters
 
@@ -42,7 +45,7 @@ def _kvm() -> None:
 
 def wait_for(fd: int) -> int:
     """Wait for an eventfd's signal; return its count."""
-    assert select.select([fd], [], [], 20)[0], "no signal came"
+    assert select.select([fd], [], [], patience(20))[0], "no signal came"
     return struct.unpack("<Q", os.read(fd, 8))[0]
 
 
@@ -58,15 +61,14 @@ def test_a_wired_edge() -> None:
         made.spawn()
         bell.wait(READY)
         for rings in (1, 2, 3):
-            made.core.set_irq(PIN, True)
-            made.core.set_irq(PIN, False)
+            made.core.line(PIN).pulse()
             assert bell.wait(RANG, rings) == rings
 
 
 def test_a_wired_level_comes_back_until_it_falls() -> None:
     def hush(offset: int, value: int) -> None:
         if offset == RANG and bell.count(RANG) == 2:
-            made.core.set_irq(PIN, False)
+            made.core.line(PIN).lower()
 
     bell = Bell(hush)
     with lab(ears=bell) as made:
@@ -74,9 +76,9 @@ def test_a_wired_level_comes_back_until_it_falls() -> None:
         made.load(ENABLE_LAPIC + redirect(PIN, VECTOR | LEVEL) + STI + out(READY, 1) + REST, **tables)
         made.spawn()
         bell.wait(READY)
-        made.core.set_irq(PIN, True)
+        made.core.line(PIN).raise_()
         bell.wait(RANG, 3)
-        made.core.set_irq(PIN, True)
+        made.core.line(PIN).raise_()
         assert bell.wait(RANG, 4) >= 4
 
 
@@ -93,8 +95,7 @@ def test_an_irqfd_raises_an_edge() -> None:
             assert bell.wait(RANG, rings) == rings
         made.vm.irqfd(fd, PIN, attach=False)
         signal(fd)
-        made.core.set_irq(PIN, True)
-        made.core.set_irq(PIN, False)
+        made.core.line(PIN).pulse()
         assert bell.wait(RANG, 3) == 3
 
 
@@ -110,8 +111,44 @@ def test_an_irqfd_with_resample_is_a_level_that_ends_with_the_eoi() -> None:
             signal(fd)
             assert bell.wait(RANG, rings) == rings
             assert wait_for(resample) >= 1  # KVM may ask once too often, and so would have been fooled by a held level
-        made.core.set_irq(PIN + 1, True)  # another line changes nothing
+        made.core.line(PIN + 1).raise_()  # another line changes nothing
         assert bell.count(RANG) == 2
+
+
+def test_a_device_is_told_of_the_end_of_its_levels_interrupt() -> None:
+    def hush(offset: int, value: int) -> None:
+        if offset == RANG:
+            line.lower()
+
+    bell = Bell(hush)
+    with lab(ears=bell) as made:
+        line, ends = made.core.line(PIN), Recorder(made.core)
+        assert ends.watch(line)
+        made.core.start()
+        tables = prepare_interrupts(made, out(RANG, VECTOR) + EOI)
+        made.load(ENABLE_LAPIC + redirect(PIN, VECTOR | LEVEL) + STI + out(READY, 1) + REST, **tables)
+        made.spawn()
+        bell.wait(READY)
+        for rings in (1, 2):
+            line.raise_()
+            bell.wait(RANG, rings)
+            told(lambda rings=rings: ends.ended() >= rings, "the end of the interrupt")
+
+
+def test_a_table_of_messages_reaches_the_guest() -> None:
+    bell = Bell()
+    with lab(ears=bell) as made:
+        table = ffi.new("vmr_messages **")
+        made.core.check(lib.vmr_messages_new(made.core.handle, 2, made.core.messages, table), "messages")
+        tables = prepare_interrupts(made, out(RANG, VECTOR) + EOI)
+        made.load(ENABLE_LAPIC + STI + out(READY, 1) + REST, **tables)
+        made.spawn()
+        bell.wait(READY)
+        assert lib.vmr_messages_put(table[0], 1, LAPIC, VECTOR) == lib.vmr_messages_raise(table[0], 1) == 0
+        assert lib.vmr_messages_mask(table[0], 1, 0) == 0
+        assert bell.wait(RANG, 1) == 1
+        lib.vmr_messages_raise(table[0], 1)
+        assert bell.wait(RANG, 2) == 2
 
 
 def test_messages_and_routes_that_lead_to_them() -> None:

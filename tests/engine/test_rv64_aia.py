@@ -11,9 +11,9 @@ import pytest
 _core = pytest.importorskip("vmrun._core", reason="needs the built extension vmrun._core")
 ffi, lib = _core.ffi, _core.lib
 
+from aia_kit import APLIC, IMSIC, add_aia  # noqa: E402
 from rv64_priv_kit import ALL, CSR, OUT, Guest, guest, program, ran  # noqa: E402
 
-APLIC, IMSIC = 0x0D00_0000, 0x2800_0000
 EIDELIVERY, EITHRESHOLD, EIP, EIE = 0x70, 0x72, 0x80, 0xC0
 ILLEGAL = 2
 SISELECT, STOPEI, STOPI = 0x150, 0x15C, 0xDB0
@@ -31,8 +31,7 @@ START = "li a0, 1; la a1, other; li a2, 0; li a7, 0x48534d; li a6, 0; ecall\n"
 def with_aia(text: str, harts: int = 1, isa: int = ALL) -> Iterator[Guest]:
     """A machine that also has an APLIC with 96 sources and IMSICs with 255 identities."""
     with guest(program(text), harts=harts, isa=isa) as made:
-        made.check(lib.vmr_aplic_new(made.machine, APLIC, 0x4000, 96, ffi.new("vmr_aplic **")))
-        made.check(lib.vmr_imsic_new(made.machine, IMSIC, harts << 12, harts, 255, ffi.new("vmr_imsic **")))
+        add_aia(made.machine, made.harts, 96, 255)
         yield made
 
 
@@ -88,7 +87,9 @@ handler: csrr t0, scause; sd t0, 0(s0); csrr t0, stopi; sd t0, 8(s0); csrrw t0, 
             while not made.out(8):
                 pass
             if way == "wire":
-                lib.vmr_irq_set(made.machine, 10, 1)
+                wired = ffi.new("vmr_line *")
+                made.check(lib.vmr_irqchip_line(made.machine, 10, wired))
+                lib.vmr_line_raise(wired[0])
             else:
                 lib.vmr_bus_poke(made.machine, IMSIC, 4, 33)
 

@@ -18,7 +18,7 @@ from vmrun.plan.model import PLAN_FORMAT, Blob, EntryPlan, MachinePlan, RamRegio
 from vmrun.rv64.engine import ENGINE
 
 RAM = 0x8000_0000
-LOOP = f"""
+LOOP = """
     li   t0, 100000
 loop: addi t0, t0, -1
     bnez t0, loop

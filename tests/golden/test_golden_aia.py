@@ -11,6 +11,7 @@ import dtschema
 import pytest
 from test_golden_plans import ALLOWED, ROOT
 
+from patience import patience
 from vmrun.plan import view
 from vmrun.plan.model import MachinePlan
 from vmrun.planning.planner import plan_manifest
@@ -31,7 +32,9 @@ def test_dtc_prints_no_warning(plan: MachinePlan) -> None:
     tool = shutil.which("dtc")
     if tool is None:
         pytest.skip("needs dtc (package device-tree-compiler)")
-    done = subprocess.run([tool, "-I", "dtb", "-O", "dts", "-"], input=view.dtb(plan), capture_output=True, timeout=30)
+    done = subprocess.run(
+        [tool, "-I", "dtb", "-O", "dts", "-"], input=view.dtb(plan), capture_output=True, timeout=patience(30)
+    )
     assert (done.returncode, done.stderr.decode()) == (0, "")
     hart = decode(view.dtb(plan)).find("cpus/cpu@0")
     assert hart is not None and "ssaia" in hart.prop("riscv,isa-extensions").values  # type: ignore[union-attr]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import patience
 from vmrun.errors import ArtifactError
 from vmrun.plan import view
 from vmrun.plan.model import MachinePlan
@@ -53,7 +54,7 @@ def run(plan: MachinePlan, version: int, folder: Path) -> tuple[int, str]:
     command += ["-global", "virtio-mmio.force-legacy=false", "-drive", f"if=none,id=scratch,format=raw,file={disk}"]
     command += ["-device", "virtio-blk-device,drive=scratch,serial=scratch,bus=virtio-mmio-bus.0"]
     command += ["-device", "virtio-rng-device,bus=virtio-mmio-bus.2"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=180)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience(180))
     return done.returncode, done.stdout.decode("utf-8", "replace") + done.stderr.decode("utf-8", "replace")
 
 

@@ -2,7 +2,8 @@
 
 run_child.py SCENARIO [FOLDER]: `hang` never ends, `echo` ends when it was told `bye`, `stuck` cannot be taken down,
 `spill` says more than a pipe holds and powers off, `held` has an init that is never ready for input, `build` is never
-built, `planning` never comes back from one step of Python's. The number of threads is told at every fork.
+built, `planning` never comes back from one step of Python's, `up` is vmrun's own with the manifest in the folder. The
+number of threads is told at every fork.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from pathlib import Path
 
 from run_plans import CONSOLE, CONTROL, Recorder, make_plan
 
+from vmrun.cli import main as cli
 from vmrun.engine.fake import Expect, FakeEngine, FakeExit, FakeMachine, Hang, Leave, Say
+from vmrun.run import signals
 from vmrun.run.attach import Attachment, Policy
 from vmrun.run.lifecycle import run_plan
 from vmrun.run.signals import QuitOnSignals
@@ -53,6 +56,7 @@ def building() -> None:
 
 
 def planning() -> int:
+    signals.TIDY_S = 60  # however slow the host is
     with QuitOnSignals(lambda: told("tidy")):
         told("planning")
         hashlib.pbkdf2_hmac("sha256", b"x", b"y", (1 << 31) - 1)
@@ -67,6 +71,9 @@ def main(scenario: str, folder: str | None = None) -> int:
     os.register_at_fork(before=lambda: told(f"fork of {threading.active_count()}"))
     if scenario == "planning":
         return planning()
+    if scenario == "up":
+        os.environ |= {"TERM": "xterm", "CI": "", "XDG_CACHE_HOME": f"{folder}/cache"}
+        return cli.main(["up", "--no-results", f"{folder}/m.toml"])
     terminal = RawTerminal(0) if os.isatty(0) else None
     attachment = Attachment(console_in=0 if terminal else None, terminal=terminal)
     policy = Policy(results=Path(folder) if folder else None)

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plan_kit import laid_out_and_loaded
 from test_boot_arm64 import image
 
+from patience import patience
 from vmrun.boards import registry
 from vmrun.boards.arm.fdt import cpus_node
 from vmrun.boards.limits import LIMITS
@@ -66,7 +68,7 @@ def planned(
     path.write_text(text)
     loaded = load_manifest(path, known=registry.known())
     files = BootFiles(BootFile(str(folder / "kernel"), (folder / "kernel").stat().st_size, "0" * 64, "a test"))
-    return registry.load("virt").plan(loaded, files, offer, ports=ports)
+    return laid_out_and_loaded(loaded, files, offer, ports)
 
 
 def refusal(folder: Path, text: str, *, offer: Offer = V3, kernel: bytes | None = None) -> PlanError:
@@ -113,7 +115,7 @@ def test_every_device_stands_where_qemu_has_it(offer: Offer, version: int, tmp_p
     blob = tmp_path / "qemu.dtb"
     machine = f"virt,gic-version={version},dumpdtb={blob}"
     command = [tool, "-M", machine, "-cpu", "max", "-smp", "2", "-m", "128", "-display", "none", "-nic", "none"]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=patience(60))
     peers = {node.name: node for _, node in decode(blob.read_bytes()).walk()}
     compared = 0
     for path, node in tree_of(planned(tmp_path, EVERYTHING, offer=offer)).walk():

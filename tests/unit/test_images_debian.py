@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import lzma
 import os
+import select
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 from images_kit import RELEASE, control, deb, kernel_files, server, tar
 
+from patience import patience
 from vmrun.errors import ArtifactError
 from vmrun.frozen import evolve
 from vmrun.images import apt, aptsources, archive, lock
@@ -23,7 +26,7 @@ from vmrun.images.debian import Debian
 from vmrun.images.lock import Lock, Pin
 from vmrun.images.mirror import Mirror
 from vmrun.images.resolve import Resolver
-from vmrun.images.sources import CachedFile, DebianSource, PathSource, UrlSource
+from vmrun.images.sources import CachedFile, DebianSource, PathSource, Silent, UrlSource
 from vmrun.images.store import Store
 
 KERNEL = f"linux-image-{RELEASE}"
@@ -46,7 +49,7 @@ def test_read_zstd(tmp_path: Path) -> None:
     if shutil.which("zstd") is None:
         pytest.skip("needs zstd")
     packed = subprocess.run(
-        ["zstd", "-q"], input=tar({"./a": b"A" * 9}, ""), capture_output=True, check=True, timeout=20
+        ["zstd", "-q"], input=tar({"./a": b"A" * 9}, ""), capture_output=True, check=True, timeout=patience(20)
     ).stdout
     header = f"{'data.tar.zst':<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(packed):<10}`\n".encode()
     (tmp_path / "z.deb").write_bytes(b"!<arch>\n" + header + packed)
@@ -324,6 +327,56 @@ def test_newer_version_only_when_asked(tmp_path: Path, repository: Repository) -
 
 
 @needs_apt
+def test_lists_that_another_process_holds_are_waited_for(tmp_path: Path, repository: Repository) -> None:
+    store = Store(tmp_path / "cache")
+    opened = Apt(store, f"file:{repository.folder}", "trixie", "riscv64", trusted=True)
+    lists = store.folder(f"{opened._folder.relative_to(store.root)}/lists")
+    said: list[str] = []
+    # A lock of fcntl(2), as apt's, belongs to a process: this one would not meet its own.
+    holds = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holds, lists / "lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdin is not None and holder.stdout is not None
+        holder.stdout.readline()
+
+        class Told(Silent):
+            def start(self, label: str, total: int | None) -> None:
+                said.append(label)
+                if "once" in label:
+                    holder.stdin.close()  # type: ignore[union-attr]  # what ends it
+
+        opened._progress = Told()
+        assert opened.show("busybox-static").version == "1:1.37-1"
+    assert [f"once process {holder.pid}" in label for label in said] == [False, True]
+
+
+def test_a_child_ends_with_vmrun_however_it_ends() -> None:
+    program = (
+        "import subprocess, sys\nfrom vmrun.images import child\n"
+        "p = subprocess.Popen([sys.executable, '-c', 'print(flush=True); input()'], stdin=subprocess.PIPE,"
+        " preexec_fn=child.ends_with_parent())\nprint(p.pid, flush=True)\np.wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        # The end of the pipe's last writer, and the input is kept open by a third: only the signal ends the child.
+        lines = sorted(parent.stdout.readline().strip() for _ in range(2))
+        kept = os.open(f"/proc/{lines[1]}/fd/0", os.O_RDONLY | os.O_NONBLOCK)
+        writer = os.open(f"/proc/{parent.pid}/fd/{_pipe_end(parent.pid, lines[1])}", os.O_WRONLY)
+        parent.kill()
+        ended, _, _ = select.select([parent.stdout], [], [], 60)
+        os.close(writer)  # which would end the child as well
+        os.close(kept)
+        assert ended and parent.stdout.read() == "", "nobody holds the output any more"
+
+
+def _pipe_end(parent: int, child: str) -> str:
+    """Return the parent's descriptor of the pipe that is the child's standard input."""
+    wanted = Path(f"/proc/{child}/fd/0").readlink()
+    return next(fd.name for fd in Path(f"/proc/{parent}/fd").iterdir() if fd.readlink() == wanted)
+
+
+@needs_apt
 def test_package_that_came_after_the_lists(tmp_path: Path, repository: Repository) -> None:
     store = Store(tmp_path / "cache")
     debian(store, repository).resolve(SOURCE)
@@ -442,7 +495,9 @@ class Signer:
 
     def gpg(self, *argv: str, data: bytes = b"") -> bytes:
         always = ["gpg", "--homedir", str(self.home), "--batch", "--pinentry-mode", "loopback", "--passphrase", ""]
-        return subprocess.run([*always, *argv], input=data, capture_output=True, check=True, timeout=60).stdout
+        return subprocess.run(
+            [*always, *argv], input=data, capture_output=True, check=True, timeout=patience(60)
+        ).stdout
 
     def body(self, repository: Repository, *, suite: str = "trixie", more: str = "") -> dict[str, bytes]:
         text = "\n".join(repository.stanzas).replace("Filename: ./", "Filename: pool/")
@@ -464,7 +519,7 @@ def signer() -> Iterator[Signer]:
     with tempfile.TemporaryDirectory(dir="/tmp") as home:  # an agent's socket has a short path
         made = Signer(Path(home) / "g")
         yield made
-        subprocess.run(["gpgconf", "--homedir", str(made.home), "--kill", "all"], check=False, timeout=20)
+        subprocess.run(["gpgconf", "--homedir", str(made.home), "--kill", "all"], check=False, timeout=patience(20))
 
 
 @pytest.fixture
@@ -622,3 +677,16 @@ def test_debian_itself(tmp_path: Path) -> None:
     assert found.size > 50 << 20
     with pytest.raises(ArtifactError, match="did you mean `trixie`"):
         opened.resolve(DebianSource("busybox-static", "trixi"))
+
+
+@pytest.mark.network
+@pytest.mark.slow
+@needs_apt
+@pytest.mark.parametrize("suite", ["trixie", "forky", "sid"])
+@pytest.mark.parametrize("arch", ["amd64", "arm64"])
+def test_cloud_kernels_of_every_suite(tmp_path: Path, suite: str, arch: str) -> None:
+    resolver = Resolver(Store(tmp_path), arch)
+    source = DebianSource(f"linux-image-cloud-{arch}", suite)
+    found = resolver.kernel(source, ("btrfs",))
+    assert found.image.size > 1 << 20 and found.config is not None and found.release.endswith(f"cloud-{arch}")
+    assert [module.name for module in resolver.modules(source, ("btrfs",))][-1] == "btrfs"

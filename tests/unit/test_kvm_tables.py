@@ -3,14 +3,19 @@
 import struct
 import sys
 import threading
+from collections.abc import Container
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vmrun.cli import doctor
 from vmrun.errors import HostError
-from vmrun.kvm import measure, report
+from vmrun.kvm import capabilities, host, measure, report
+from vmrun.kvm.arch import part
+from vmrun.kvm.capabilities import Capability
 from vmrun.kvm.outcome import FULL, HUNG, NONE, RESTRICTED, SLOW, UNTRIED, MicroGuest, Standing, Try, admit_linux
 from vmrun.kvm.symbols import of_kernel, read_map
 from vmrun.kvm.vm import Fault
@@ -223,22 +228,37 @@ def test_a_register_that_x86_does_not_have(name: str) -> None:
 
 
 class Host:
-    """A payload on a clock that is told what everything costs: an entry, a round of the loop, a disturbance now and
-    then. ``tries`` are what it finds out beside."""
+    """A payload on a clock that is told what everything costs: an entry, a round of the guest's loop and of Python's, a
+    disturbance now and then; and how much slower everything is."""
 
     per_round = 2
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, entry_ns: int, round_ns: float, disturbed: dict[int, int] | None = None
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        entry_ns: float,
+        round_ns: float,
+        *,
+        disturbed: Container[int] = (),
+        python_ns: float = 20,
+        slower: float = 1,
     ) -> None:
-        self.looks = self.now_ns = 0
-        self._entry_ns, self._round_ns, self._disturbed = entry_ns, round_ns, disturbed or {}
-        monkeypatch.setattr(measure.time, "thread_time_ns", lambda: self.now_ns)
+        self.looks, self.now_ns = 0, 0.0
+        self._entry_ns, self._round_ns, self._python_ns = entry_ns, round_ns, python_ns
+        self._disturbed, self._slower = disturbed, slower
+        monkeypatch.setattr(measure.time, "thread_time_ns", lambda: round(self.now_ns))
+        monkeypatch.setattr(measure, "_python", self._python)
+
+    def _pass(self, cost_ns: float) -> bool:
+        self.looks += 1
+        self.now_ns += self._slower * cost_ns + (40_000_000 if self.looks in self._disturbed else 0)
+        return True
 
     def loop(self, rounds: int) -> bool:
-        self.looks += 1
-        self.now_ns += self._entry_ns + round(rounds * self._round_ns) + self._disturbed.get(self.looks, 0)
-        return True
+        return self._pass(self._entry_ns + rounds * self._round_ns)
+
+    def _python(self, rounds: int) -> bool:
+        return self._pass(rounds * self._python_ns)
 
     def attempts(self) -> list[Try]:
         return []
@@ -247,29 +267,34 @@ class Host:
 MS = 1_000_000
 
 
+FOUR_OF_FIVE = frozenset(look for look in range(2, 300) if look % 5 != 1)
+
+
 @pytest.mark.parametrize(
-    ("entry_ns", "round_ns", "disturbed", "speed", "verdict"),
+    ("costs", "speed", "verdict"),
     [
-        (2_000, 2, {}, 10**9, FULL),
+        ({"entry_ns": 2_000, "round_ns": 2}, 10**9, FULL),
         # An entry of a millisecond, and of half a second, in front of code that runs as fast as any.
-        (1 * MS, 2, {}, 10**9, FULL),
-        (500 * MS, 2, {}, 10**9, FULL),
-        (2_500_000, 50, {}, 40_000_000, FULL),
-        # Four looks of five are disturbed, the short ones or the long ones.
-        (2_000, 2, {look: 40 * MS for look in range(2, 200) if look % 5 != 1}, 10**9, FULL),
-        # Slow for a reason that nobody knows.
-        (1 * MS, 200, {}, 10_000_000, SLOW),
-        # An emulator of a million instructions a second stays one, quiet or disturbed.
-        (50_000, 2_000, {}, 10**6, RESTRICTED),
-        (5 * MS, 2_000, {look: 40 * MS for look in range(2, 200) if look % 5 != 1}, 10**6, RESTRICTED),
+        ({"entry_ns": 1 * MS, "round_ns": 2}, 10**9, FULL),
+        ({"entry_ns": 500 * MS, "round_ns": 2}, 10**9, FULL),
+        # Hardware that a translator emulates, as Python finds it too, on a machine that is slow and busy.
+        ({"entry_ns": 1 * MS, "round_ns": 20, "python_ns": 400, "slower": 2.5}, 40_000_000, FULL),
+        ({"entry_ns": 1 * MS, "round_ns": 20, "python_ns": 400, "slower": 60}, 1_666_667, SLOW),
+        # Four looks of five are disturbed, whichever those are.
+        ({"entry_ns": 2_000, "round_ns": 2, "disturbed": FOUR_OF_FIVE}, 10**9, FULL),
+        # An emulator of a million instructions a second stays one, quiet, disturbed or on a slow machine.
+        ({"entry_ns": 50_000, "round_ns": 2_000}, 10**6, RESTRICTED),
+        ({"entry_ns": 5 * MS, "round_ns": 2_000, "disturbed": FOUR_OF_FIVE}, 10**6, RESTRICTED),
+        ({"entry_ns": 5 * MS, "round_ns": 2_000, "slower": 2.5}, 400_000, RESTRICTED),
     ],
 )
 def test_a_costly_entry_or_a_busy_host_is_no_emulator(
-    monkeypatch: pytest.MonkeyPatch, entry_ns: int, round_ns: float, disturbed: dict[int, int], speed: int, verdict: str
+    monkeypatch: pytest.MonkeyPatch, costs: dict[str, Any], speed: int, verdict: str
 ) -> None:
-    found = measure._speed(Host(monkeypatch, entry_ns, round_ns, disturbed))
+    found = measure._speed(Host(monkeypatch, **costs))
     assert found == pytest.approx(speed, rel=0.01)
-    assert Standing("x86_64", None, (), MicroGuest(found, FAST.tries)).verdict == verdict
+    guest = measure._judge(found, FAST.tries, measure._pace(), out_of_time=False)
+    assert Standing("x86_64", None, (), guest).verdict == verdict
 
 
 def test_a_loop_that_costs_no_time_is_not_endless(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,12 +305,12 @@ def test_a_loop_that_costs_no_time_is_not_endless(monkeypatch: pytest.MonkeyPatc
 
 def test_what_was_stopped_has_failed_only_where_it_had_its_time() -> None:
     hung = (Try("x87", False, "p", HUNG), Try("xsave", False, "p", "it traps"), Try("cx16", True, "p"))
-    assert measure._judge(10**9, hung, out_of_time=False).tries == hung
-    busy = measure._judge(None, hung[::2], out_of_time=True)
+    assert measure._judge(10**9, hung, 1, out_of_time=False).tries == hung
+    busy = measure._judge(None, hung[::2], 1, out_of_time=True)
     assert busy.tries == (Try("x87", None, "p", UNTRIED), hung[2]) and busy.speed == 0
     assert Standing("x86_64", None, (), busy).verdict == SLOW and not busy.lasting
-    assert [one.name for one in measure._judge(10**9, hung, out_of_time=True).lacking] == ["xsave"]
-    broken = measure._judge(None, (), out_of_time=False)
+    assert [one.name for one in measure._judge(10**9, hung, 1, out_of_time=True).lacking] == ["xsave"]
+    broken = measure._judge(None, (), 1, out_of_time=False)
     assert Standing("x86_64", None, (), broken).verdict == RESTRICTED and broken.lasting
 
 
@@ -432,7 +457,7 @@ def test_every_fault_has_words(code: int) -> None:
 FAST = MicroGuest(1_000_000_000, (Try("x87", True, "p"), Try("xsave", None, "p")))
 
 
-EMULATED = MicroGuest(700_000, FAST.tries)
+EMULATED = MicroGuest(700_000, FAST.tries, 50_000_000)
 
 
 @pytest.mark.parametrize(
@@ -440,7 +465,7 @@ EMULATED = MicroGuest(700_000, FAST.tries)
     [
         (Standing("x86_64", None, (), FAST), FULL, "runs"),
         (Standing("riscv64", None), FULL, "runs"),
-        (Standing("x86_64", None, (), MicroGuest(12_000_000, FAST.tries)), SLOW, "warned"),
+        (Standing("x86_64", None, (), MicroGuest(12_000_000, FAST.tries, 2_000_000)), SLOW, "warned"),
         (Standing("x86_64", None, (), MicroGuest(0, ())), SLOW, "warned"),
         (Standing("x86_64", None, (), EMULATED), RESTRICTED, "warned"),
         (Standing("x86_64", None, (), MicroGuest(10**9, (Try("cmpxchg16b", False, "p", "y"),))), RESTRICTED, "E330"),
@@ -467,5 +492,34 @@ def test_only_what_is_proven_lasts() -> None:
     assert FAST.lasting
     assert MicroGuest(700_000, (Try("x87", False, "p", "y"),)).lasting
     assert not EMULATED.lasting
-    assert not MicroGuest(12_000_000, FAST.tries).lasting
+    assert not MicroGuest(12_000_000, FAST.tries, 2_000_000).lasting
     assert not MicroGuest(10**9, (Try("x87", None, "p", UNTRIED),)).lasting
+
+
+# ---- capabilities ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arch", "own"),
+    [
+        ("x86_64", "IRQCHIP HLT SET_TSS_ADDR SET_IDENTITY_MAP_ADDR EXT_CPUID"),
+        ("aarch64", "IRQCHIP ONE_REG DEVICE_CTRL ARM_PSCI_0_2"),
+        ("riscv64", "ONE_REG MP_STATE"),
+    ],
+)
+def test_what_no_machine_uses_is_required_of_no_host(arch: str, own: str) -> None:
+    """Neither irqfd, ioeventfd, routes nor messages: devices raise lines, and doorbells are exits."""
+    table = capabilities.COMMON + part("capabilities", arch).TABLE
+    required = {capability.name for capability in table if capability.required}
+    assert required == {f"KVM_CAP_{name}" for name in ("USER_MEMORY", "IMMEDIATE_EXIT", "MAX_VCPUS", *own.split())}
+    assert len({capability.name for capability in table}) == len(table)
+    assert not capabilities.missing({c.name: int(c.required) for c in table}, table)
+
+
+def test_the_doctor_calls_optional_what_a_host_may_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = (Capability("KVM_CAP_A", 1, True, "all"), Capability("KVM_CAP_B", 2, False, "some"))
+    monkeypatch.setattr(host, "table", lambda: table)
+    assert doctor._facts(Standing("x86_64", None, (("KVM_CAP_A", 0), ("KVM_CAP_B", 0)))) == [
+        "no KVM_CAP_A (required, for all)",
+        "no KVM_CAP_B (optional, for some)",
+    ]

@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_kit import write
 
+from patience import patience
 from vmrun.run.terminal import SANE
 
 CHILD = Path(__file__).with_name("run_child.py")
-PATIENCE_S = 20.0
 
 
 def eventually(true: Callable[[], bool]) -> bool:
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + patience(20)
     while not true():
         if time.monotonic() > end:
             return False
@@ -56,7 +57,7 @@ class Process:
             self.out = self.process.stdout.fileno()
 
     def until(self, words: bytes) -> None:
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + patience(20)
         while words not in self.seen:
             assert time.monotonic() < end, f"{words!r} never came: {self.seen!r}"
             if select.select([self.out], [], [], 0.1)[0]:
@@ -73,7 +74,7 @@ class Process:
         os.write(self.out, keys)
 
     def wait(self) -> int:
-        return self.process.wait(PATIENCE_S)
+        return self.process.wait(patience(20))
 
     def close(self) -> None:
         if self.process.poll() is None:
@@ -149,9 +150,9 @@ def test_a_second_signal_forces(start: Callable[..., Process]) -> None:
     child = start("stuck")
     child.until(b"ready")
     child.process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
+    time.sleep(patience(0.5))
     child.process.send_signal(signal.SIGHUP)
-    time.sleep(0.2)
+    time.sleep(patience(0.2))
     assert child.process.poll() is None
     child.process.send_signal(signal.SIGINT)
     assert child.wait() == 128 + signal.SIGINT
@@ -159,7 +160,7 @@ def test_a_second_signal_forces(start: Callable[..., Process]) -> None:
 
 def test_output_that_is_never_read_does_not_keep_a_stopped_run(start: Callable[..., Process]) -> None:
     child = start("spill")
-    time.sleep(0.5)
+    child.until(b"ready")  # and leave the rest, more than a pipe holds
     assert child.process.poll() is None  # it waits for its reader
     child.process.send_signal(signal.SIGTERM)
     assert child.wait() == 128 + signal.SIGTERM
@@ -180,6 +181,20 @@ def test_the_guardian_is_forked_before_there_is_any_thread(start: Callable[..., 
     child = start("echo", terminal=True)
     child.until(b"ready")
     assert b"fork of 1\r\n" in child.seen and child.seen.count(b"fork of") == 1
+
+
+def test_the_guardian_of_vmrun_up_is_forked_before_there_is_any_thread(
+    start: Callable[..., Process], tmp_path: Path
+) -> None:
+    write(tmp_path)
+    child = start("up", str(tmp_path), terminal=True)
+    child.until(b"console")  # the guest has the terminal
+    assert eventually(child.raw)
+    child.type(b"\x01x")
+    child.until(SANE)
+    assert child.wait() == 0
+    assert b"fork of 1\r\n" in child.seen and child.seen.count(b"fork of") == 1
+    assert child.settings() == child.before
 
 
 def test_the_keys_of_vmrun_act_while_input_is_held(start: Callable[..., Process]) -> None:
@@ -239,7 +254,7 @@ def test_a_forced_end_restores_the_terminal(start: Callable[..., Process]) -> No
     child = start("stuck", terminal=True)
     child.until(b"ready")
     child.process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
+    time.sleep(patience(0.5))
     child.process.send_signal(signal.SIGTERM)
     assert child.wait() == 128 + signal.SIGTERM
     assert child.settings() == child.before

@@ -119,12 +119,12 @@ def host_model(manifest: Manifest) -> None:
         )
 
 
-def no_protocol(manifest: Manifest) -> None:
-    """Raise PlanError E119 where a boot protocol of x86 is asked for."""
-    if manifest.boot.protocol != "auto":
+def protocol(manifest: Manifest, *others: str) -> None:
+    """Raise PlanError E119 where a boot protocol is asked for that is neither ``auto`` nor one of ``others``."""
+    if manifest.boot.protocol not in ("auto", *others):
         raise PlanError(
-            f"{manifest.machine.board} boots by no protocol of x86, such as `{manifest.boot.protocol}`",
+            f"{manifest.machine.board} boots by no protocol `{manifest.boot.protocol}`",
             code="E119",
             key=("boot", "protocol"),
-            remedy="leave it out",
+            remedy=f"leave it out, or write {' or '.join(others)}" if others else "leave it out",
         )

@@ -7,6 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, TextIO
 
+from vmrun.cli.streams import Writing, write
 from vmrun.frozen import as_dict, frozen
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def run(args: Namespace) -> int:
     if args.json:
         _json(standing, findings)
     else:
-        _show(standing, findings, sys.stdout)
+        with Writing():
+            _show(standing, findings, sys.stdout)
     return 0 if any(finding.verdict != "none" for finding in findings) else 1
 
 
@@ -76,11 +78,15 @@ def _json(standing: Standing, findings: tuple[Finding, ...]) -> None:
         "kernel_mode": _as_plain(standing.guest),
         "error": standing.error.code if standing.error else None,
     }
-    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    write(json.dumps(found, indent=2) + "\n")
 
 
 def _as_plain(guest: MicroGuest | None) -> dict[str, object] | None:
-    return None if guest is None else {"speed": guest.speed, "tries": [as_dict(one) for one in guest.tries]}
+    return (
+        None
+        if guest is None
+        else {"speed": guest.speed, "pace": guest.pace, "tries": [as_dict(one) for one in guest.tries]}
+    )
 
 
 def _show(standing: Standing, findings: tuple[Finding, ...], stream: TextIO) -> None:
@@ -137,6 +143,6 @@ def _facts(standing: Standing) -> list[str]:
 
         for capability in table():
             if answers[capability.name] < 1:
-                need = "required" if capability.required else "wanted"
+                need = "required" if capability.required else "optional"
                 out.append(f"no {capability.name} ({need}, for {capability.purpose})")
     return out

@@ -6,7 +6,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
+from vmrun.cli.streams import write
 from vmrun.errors import ArtifactError, HostError
+from vmrun.printable import clean
 
 if TYPE_CHECKING:
     from vmrun.images.store import Store
@@ -27,7 +29,7 @@ def run(args: Namespace) -> int:
 
     if not args.manifests and not args.verify:
         raise HostError("vmrun fetch: no manifest is named", code="E502", remedy="vmrun fetch --help")
-    store = Store()
+    store = Store(verifying=args.locked)
     store.sweep()
     damaged = _verify(store) if args.verify else 0
     missing = bool(args.manifests) and not _fetch(args, store)
@@ -39,8 +41,8 @@ def _verify(store: Store) -> int:
     digests = list(store.digests())
     damaged = [digest for digest in digests if not store.verify(digest)]
     for digest in damaged:
-        print(f"damaged, dropped: {digest}")
-    print(f"verified {len(digests)} files of {store.root}, {len(damaged)} damaged")
+        write(f"damaged, dropped: {digest}\n")
+    write(f"verified {len(digests)} files of {clean(str(store.root))}, {len(damaged)} damaged\n")
     return len(damaged)
 
 
@@ -68,7 +70,7 @@ def _fetch(args: Namespace, store: Store) -> bool:
                 show([loaded.located(finding) for finding in error.diagnostics()], sys.stderr)
                 continue
             for line in found.lines():
-                print(f"{name}: {line}", flush=True)
+                write(clean(f"{name}: {line}") + "\n")
     finally:
         view.close()
     return complete

@@ -58,6 +58,7 @@ def launch(args: Namespace, attachment: Attachment, view: View, *, command: tupl
 
     with QuitOnSignals(tidy):
         try:
+            root = None if args.no_results else Path.cwd()
             plan = _plan(args, view, clock, command)
             if args.no_jit:
                 plan = evolve(plan, jit=False)
@@ -66,7 +67,6 @@ def launch(args: Namespace, attachment: Attachment, view: View, *, command: tupl
             view.machine(plan)
             from vmrun.planning.engines import load
 
-            root = None if args.no_results else Path.cwd()
             policy = Policy(reboots=command is None and not getattr(args, "no_reboot", False), results=root)
             outcome = run_plan(plan, load(plan), attachment_of(plan, attachment), policy, view, clock)
             view.outcome(outcome)

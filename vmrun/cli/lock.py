@@ -8,11 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmrun.cli.streams import write
 from vmrun.errors import Diagnostic
+from vmrun.printable import clean
 
 if TYPE_CHECKING:
+    from vmrun.errors import Key
     from vmrun.images.lock import Lock, Pin
+    from vmrun.images.resolve import Resolver
+    from vmrun.images.sources import Source
     from vmrun.schema.load import LoadedManifest
+    from vmrun.schema.models import Manifest
+
+NOT_HERE = "E260"
+"""The code of an artefact that only a network can bring."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -56,11 +65,12 @@ def _write(path: Path, manifests: list[tuple[LoadedManifest, str]], *, prune: bo
     for key in sorted(found):
         pin = found[key]
         state = "new" if key not in old.pins else "kept" if old.pins[key] == pin else "changed"
-        print(f"{path}: {key} {pin.version or pin.sha256[:16]} ({state})")
+        write(clean(f"{path}: {key} {pin.version or pin.sha256[:16]} ({state})") + "\n")
 
 
 def _pins(path: Path, loaded: LoadedManifest, arch: str) -> dict[str, Pin]:
     """Return the pins of a manifest as its artefacts are now, whatever an older lock says."""
+    from vmrun.images.bound import Bound
     from vmrun.images.lock import Lock
     from vmrun.images.resolve import Resolver
     from vmrun.images.store import Store
@@ -72,10 +82,11 @@ def _pins(path: Path, loaded: LoadedManifest, arch: str) -> dict[str, Pin]:
     try:
         debian_arch = DEBIAN_ARCHES.get(arch, arch)
         resolver = Resolver(Store(), debian_arch, refresh=True, progress=view)
-        pins = {}
+        pins: dict[str, Pin] = {}
         for key, source in named_sources(loaded.manifest):
             with at_key(key):
-                pins.update((empty.key(part, debian_arch), pin) for part, pin in resolver.pins(source))
+                found = resolver.pins(source, Bound(loaded.manifest.memory.size) if key[0] == "boot" else None)
+                pins.update((empty.key(part, debian_arch), pin) for part, pin in found)
         return pins
     finally:
         view.close()
@@ -95,28 +106,45 @@ def _check(by_lock: dict[Path, list[tuple[LoadedManifest, str]]]) -> int:
 
 
 def _differences(lock: Lock, loaded: LoadedManifest, arch: str) -> Iterator[Diagnostic]:
-    """Yield a finding for everything that is not pinned, or no longer what is pinned. Nothing is fetched for it."""
+    """Yield a finding for everything that is not pinned, or no longer what is pinned, here or in the cache.
+
+    Nothing is fetched for it.
+    """
     from vmrun.errors import ArtifactError
-    from vmrun.images import hostfile
-    from vmrun.images.lock import differs
-    from vmrun.images.sources import PathSource, UrlSource
+    from vmrun.images.resolve import Resolver
+    from vmrun.images.sources import DebianSource
     from vmrun.images.store import Store
     from vmrun.planning.artifacts import DEBIAN_ARCHES, at_key, named_sources
 
+    debian_arch = DEBIAN_ARCHES.get(arch, arch)
+    resolver = Resolver(Store(verifying=True), debian_arch, lock=lock, locked=True, offline=True)
     for key, source in named_sources(loaded.manifest):
         try:
             with at_key(key):
-                pin = lock.pin(source, DEBIAN_ARCHES.get(arch, arch), required=True)
+                pin = lock.pin(source, debian_arch, required=True)
+                if isinstance(source, DebianSource) and pin is not None:
+                    for part in pin.parts:
+                        lock.pin(DebianSource(part, source.suite), debian_arch, required=True)
+                _look(resolver, key, source, loaded.manifest)
         except ArtifactError as error:
             yield from error.diagnostics()
-            continue
-        with at_key(key):
-            now = pin.sha256 if pin else ""
-            if isinstance(source, PathSource):
-                now = hostfile.resolve(source.path, Store()).sha256
-            elif isinstance(source, UrlSource):
-                now = source.sha256
-        if pin is not None and now != pin.sha256:
-            with_key = differs(source, lock, pin.sha256, now)
-            with_key.key = key
-            yield from with_key.diagnostics()
+
+
+def _look(resolver: Resolver, key: Key, source: Source, manifest: Manifest) -> None:
+    """Raise ArtifactError where what is here of ``source`` is not what is pinned."""
+    from vmrun.errors import ArtifactError
+    from vmrun.images.bound import Bound
+    from vmrun.images.resolve import BUSYBOX
+    from vmrun.images.sources import DebianSource
+
+    bound = Bound(manifest.memory.size) if key[0] == "boot" else None
+    try:
+        if key == ("boot", "kernel"):
+            resolver.kernel(source, bound=bound)
+        elif isinstance(source, DebianSource) and source.file is None and source.package == BUSYBOX:
+            resolver.busybox(source.suite)
+        else:
+            resolver.file(source, bound)
+    except ArtifactError as error:
+        if error.code != NOT_HERE:
+            raise

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
+from vmrun.cli.streams import write
 from vmrun.errors import HostError
 
 if TYPE_CHECKING:
@@ -36,23 +36,23 @@ def run(args: Namespace) -> int:
 
     plan = _plan(args, args.manifest)
     if args.json:
-        sys.stdout.write(codec.to_json(plan))
+        write(codec.to_json(plan).encode())
     elif args.dts:
-        sys.stdout.write(view.dts(plan))
+        write(view.dts(plan))
     elif args.dtb is not None:
         _write_dtb(view.dtb(plan), args.dtb)
     elif args.acpi is not None:
         _write_acpi(view.acpi_files(plan), args.acpi)
     elif args.tree:
-        sys.stdout.write(view.tree(plan))
+        write(view.tree(plan))
     elif args.diff is not None:
         from vmrun.plan.diff import diff
 
         lines = diff(plan, _plan(args, args.diff))
-        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        write("".join(f"{line}\n" for line in lines))
         return 1 if lines else 0
     else:
-        sys.stdout.write(view.text(plan))
+        write(view.text(plan))
     return 0
 
 
@@ -92,8 +92,7 @@ def _cannot_write(path: str, error: OSError) -> HostError:
 
 def _write_dtb(data: bytes, path: str) -> None:
     if path == "-":
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
+        write(data)
         return
     try:
         with open(path, "wb") as file:

@@ -46,9 +46,14 @@ _FOLDERS = folders()
 
 
 def api_headers() -> list[Path]:
-    """Return every header that Python reads, core first."""
+    """Return every header that Python reads, each after those that it uses: core_api.h, the core's others, the rest."""
     found = [h for folder in _FOLDERS for h in sorted((ROOT / folder).glob("*_api.h"))]
-    return sorted(found, key=lambda header: (header.name != "core_api.h", header.name))
+    return sorted(found, key=order)
+
+
+def order(header: Path) -> tuple[bool, bool, str]:
+    """Return the key that sorts headers so that each stands after those that it uses."""
+    return header.parent != ROOT / "vmrun/core", header.name != "core_api.h", header.name
 
 
 def declarations(header: Path) -> str:

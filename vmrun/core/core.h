@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "core_api.h"
+#include "line.h"
 
 /* ---- memory ---------------------------------------------------------------------------------------------------- */
 
@@ -46,23 +47,12 @@ int vmr_bus_add(vmr_machine *machine, uint64_t gpa, uint64_t size, const vmr_bus
 int vmr_bus_read(vmr_machine *machine, uint64_t gpa, uint32_t size, uint64_t *value, uint32_t *window);
 int vmr_bus_write(vmr_machine *machine, uint64_t gpa, uint32_t size, uint64_t value, uint32_t *window);
 
-/* ---- interrupts ------------------------------------------------------------------------------------------------ */
-
-/* The machine's interrupt controller takes wired lines; there is at most one (-EEXIST). */
-typedef void (*vmr_irqchip_set)(void *chip, uint32_t gsi, bool level);
-int vmr_irqchip_register(vmr_machine *machine, vmr_irqchip_set set, void *chip);
-
 /* ---- vCPUs ----------------------------------------------------------------------------------------------------- */
-
-/* External interrupt inputs of a vCPU, as RISC-V numbers them. */
-#define VMR_VCPU_IRQ_S_SOFT 1
-#define VMR_VCPU_IRQ_S_TIMER 5
-#define VMR_VCPU_IRQ_S_EXT 9
 
 typedef struct vmr_vcpu_ops {
   int (*run)(vmr_vcpu *vcpu, vmr_exit *exit);
   void (*kick)(vmr_vcpu *vcpu);
-  void (*set_irq)(vmr_vcpu *vcpu, uint32_t input, bool level); /* any thread */
+  int (*line)(vmr_vcpu *vcpu, uint32_t input, vmr_line *line); /* -EINVAL: no such input; NULL: none at all */
   void (*free)(vmr_vcpu *vcpu);
 } vmr_vcpu_ops;
 
@@ -71,14 +61,12 @@ struct vmr_vcpu {
   const vmr_vcpu_ops *ops;
   vmr_machine *machine;
   uint32_t index;
-  struct vmr_imsic_file *imsic; /* riscv64: where its messages arrive, or NULL; set before the machine starts */
 };
 
 /* The machine owns the vCPU from here on and frees it with ops->free. Indexes count from 0 in order of adding. */
 int vmr_vcpu_add(vmr_machine *machine, vmr_vcpu *vcpu);
 vmr_vcpu *vmr_vcpu_at(const vmr_machine *machine, uint32_t index); /* NULL past the end */
 uint32_t vmr_vcpu_count(const vmr_machine *machine);
-void vmr_vcpu_set_irq(vmr_vcpu *vcpu, uint32_t input, bool level);
 /* Leave with VMR_EXIT_FAULT and this text, on the thread that runs the vCPU. Returns 0, as vmr_vcpu_ops.run then does. */
 int vmr_vcpu_fall(vmr_vcpu *vcpu, vmr_exit *exit, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* True once vmr_machine_stop was called: a vCPU then returns VMR_EXIT_STOPPED. Every vCPU is kicked after it is set. */
@@ -108,16 +96,25 @@ int vmr_on_drain(vmr_machine *machine, bool (*idle)(void *device), void *device)
 /* Wake a drain that waits: a worker thread calls it when it has become idle (the I/O thread does so by itself). */
 void vmr_io_progress(vmr_machine *machine);
 
+/* Where the back end for output (outlet.h) keeps its list: the first of it, or NULL. */
+struct vmr_outlet **vmr_outlets(vmr_machine *machine);
+/* CLOCK_MONOTONIC in ns. */
+uint64_t vmr_now_ns(void);
+
 /* ---- life cycle, errors ---------------------------------------------------------------------------------------- */
 
 /* The machine calls free when it is freed (after its threads have ended), in reverse order of registration. */
 int vmr_on_free(vmr_machine *machine, void (*free_device)(void *device), void *device);
-/* The machine calls halt before anything is freed: the device's own threads end there. */
-int vmr_on_halt(vmr_machine *machine, void (*halt)(void *device), void *device);
+/* The machine calls halt once, before anything is freed: the device's own threads end there, whatever they are about, and
+ * what it still owes to the host is done until the clock (vmr_now_ns) says until_ns. */
+int vmr_on_halt(vmr_machine *machine, void (*halt)(void *device, uint64_t until_ns), void *device);
 /* A thread with every signal blocked, named for `top -H`. Returns 0 or -errno with a text. */
 int vmr_thread_start(vmr_machine *machine, pthread_t *thread, const char *name, void *(*run)(void *), void *opaque);
 /* Record an error text for the calling thread and return -errnum. */
 int vmr_fail(vmr_machine *machine, int errnum, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* The host failed under a device, in a way that the device has not told of before: vmr_machine_trouble then says so. Any
+ * thread. */
+void vmr_host_failed(vmr_machine *machine);
 /* Count something that the guest did wrong. device and what must be string literals. Any thread, cheap. */
 void vmr_guest_did_wrong(vmr_machine *machine, const char *device, const char *what);
 #endif

@@ -48,6 +48,12 @@ void vmr_machine_stop(vmr_machine *machine);
  * descriptors: after the vCPUs stand, before the outcome is taken. timeout_ms: -1 waits for ever. -ETIMEDOUT: a reader
  * does not read. Needs a started machine; before vmr_machine_start it returns 0. */
 int vmr_machine_drain(vmr_machine *machine, int timeout_ms);
+/* End what the devices still do, after the vCPUs stand: requests that nobody has begun stay undone, one under way ends at
+ * its next piece, `rw` disks are brought to stable storage for patience_ms at most (-1: no bound). What the guest was told
+ * to be done stays done. Output goes on. Idempotent; vmr_machine_free does it, without a bound, where nobody has. */
+void vmr_machine_halt(vmr_machine *machine, int patience_ms);
+/* An eventfd that is readable once a device has met a new failure of the host; the machine's, until it is freed. */
+int vmr_machine_trouble(vmr_machine *machine);
 
 /* Guest RAM: anonymous, page-aligned, reserved but not touched. gpa and size in bytes, multiples of 4096. */
 int vmr_ram_add(vmr_machine *machine, uint64_t gpa, uint64_t size);
@@ -70,9 +76,6 @@ int vmr_bus_claim(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t id
  * VMR_BUS_DONE. */
 int vmr_bus_peek(vmr_machine *machine, uint64_t gpa, uint32_t size, uint64_t *value);
 int vmr_bus_poke(vmr_machine *machine, uint64_t gpa, uint32_t size, uint64_t value);
-
-/* Drive a wired interrupt line of the machine's interrupt controller (level 0 or 1). */
-int vmr_irq_set(vmr_machine *machine, uint32_t gsi, int level);
 
 /* Run a vCPU until it exits. Call without the GIL, from one thread per vCPU. */
 int vmr_vcpu_run(vmr_vcpu *vcpu, vmr_exit *exit);

@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "machine.h"
 
@@ -14,8 +17,10 @@ int vmr_machine_new(vmr_machine **out) {
   vmr_machine *machine = calloc(1, sizeof *machine);
   if (!machine) return -ENOMEM;
   pthread_mutex_init(&machine->lock, NULL);
-  int rc = vmr_io_init(machine);
+  machine->trouble = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  int rc = machine->trouble < 0 ? -errno : vmr_io_init(machine);
   if (rc) {
+    if (machine->trouble >= 0) close(machine->trouble);
     pthread_mutex_destroy(&machine->lock);
     free(machine);
     return rc;
@@ -41,10 +46,18 @@ bool vmr_machine_stopping(const vmr_machine *machine) {
   return atomic_load_explicit(&machine->stopping, memory_order_acquire);
 }
 
+void vmr_machine_halt(vmr_machine *machine, int patience_ms) {
+  if (machine->halted) return;
+  machine->halted = true;
+  uint64_t until = patience_ms < 0 ? UINT64_MAX : vmr_now_ns() + (uint64_t)patience_ms * 1000000;
+  for (size_t i = machine->on_halt.count; i-- > 0;)
+    machine->on_halt.items[i].halt(machine->on_halt.items[i].device, until);
+}
+
 void vmr_machine_free(vmr_machine *machine) {
   if (!machine) return;
   vmr_machine_stop(machine);
-  for (size_t i = machine->on_halt.count; i-- > 0;) machine->on_halt.items[i].call(machine->on_halt.items[i].device);
+  vmr_machine_halt(machine, -1);
   vmr_io_end(machine);
   for (size_t i = machine->on_free.count; i-- > 0;) machine->on_free.items[i].call(machine->on_free.items[i].device);
   for (uint32_t i = atomic_load(&machine->vcpu_count); i-- > 0;) machine->vcpus[i]->ops->free(machine->vcpus[i]);
@@ -53,6 +66,7 @@ void vmr_machine_free(vmr_machine *machine) {
   free(machine->on_halt.items);
   free(machine->on_free.items);
   free(machine->on_drain.items);
+  close(machine->trouble);
   pthread_mutex_destroy(&machine->lock);
   free(machine);
 }
@@ -109,8 +123,8 @@ int vmr_on_free(vmr_machine *machine, void (*free_device)(void *device), void *d
   return hook(machine, &machine->on_free, (vmr_hook){.call = free_device, .device = device});
 }
 
-int vmr_on_halt(vmr_machine *machine, void (*halt)(void *device), void *device) {
-  return hook(machine, &machine->on_halt, (vmr_hook){.call = halt, .device = device});
+int vmr_on_halt(vmr_machine *machine, void (*halt)(void *device, uint64_t until_ns), void *device) {
+  return hook(machine, &machine->on_halt, (vmr_hook){.halt = halt, .device = device});
 }
 
 int vmr_on_drain(vmr_machine *machine, bool (*idle)(void *device), void *device) {
@@ -127,6 +141,14 @@ int vmr_thread_start(vmr_machine *machine, pthread_t *thread, const char *name, 
   if (rc) return vmr_fail(machine, rc, "starting thread %s: %s", name, strerror(rc));
   pthread_setname_np(*thread, name);
   return 0;
+}
+
+struct vmr_outlet **vmr_outlets(vmr_machine *machine) { return &machine->outlets; }
+
+uint64_t vmr_now_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 /* ---- errors ---------------------------------------------------------------------------------------------------- */
@@ -160,6 +182,14 @@ const char *vmr_machine_error(vmr_machine *machine) {
   const vmr_error *slot = error_slot(machine, false);
   pthread_mutex_unlock(&machine->lock);
   return slot ? slot->text : "";
+}
+
+int vmr_machine_trouble(vmr_machine *machine) { return machine->trouble; }
+
+void vmr_host_failed(vmr_machine *machine) {
+  uint64_t one = 1;
+  ssize_t rc = write(machine->trouble, &one, sizeof one); /* fails only where it is readable already */
+  (void)rc;
 }
 
 /* Literals with one text may have several addresses, so a slow look compares texts before it takes a new entry. */

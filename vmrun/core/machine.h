@@ -33,6 +33,7 @@ typedef struct vmr_error {
 /* A callback of a device, in order of registration. */
 typedef struct vmr_hook {
   void (*call)(void *device);
+  void (*halt)(void *device, uint64_t until_ns);
   bool (*idle)(void *device);
   void *device;
 } vmr_hook;
@@ -67,17 +68,20 @@ struct vmr_machine {
   uint64_t window_gpa[VMR_WINDOWS]; /* the search key of windows[], sorted */
   vmr_window windows[VMR_WINDOWS];
 
-  vmr_irqchip_set irq_set;
-  void *irq_chip;
+  const vmr_irqchip_ops *irqchip_ops;
+  void *irqchip;
+  vmr_msi msi;
 
   vmr_vcpu *vcpus[VMR_VCPUS];
   char faults[VMR_VCPUS][VMR_TEXT_BYTES]; /* written by the threads that run the vCPUs, each its own */
   _Atomic uint32_t vcpu_count;
   atomic_bool stopping;
-  bool started;
+  bool started, halted;
+  int trouble; /* eventfd */
 
   vmr_io io;
   vmr_hooks on_halt, on_free, on_drain;
+  struct vmr_outlet *outlets;
 
   pthread_mutex_t lock; /* errors, guest errors, stop */
   uint64_t failures;

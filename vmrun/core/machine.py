@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from vmrun._core import ffi, lib
+from vmrun.core.line import CoreLine
 from vmrun.errors import HostError
 
 
@@ -91,16 +92,12 @@ class CoreMachine:
         """Read ``size`` bytes of an open file into RAM. Raise HostError where the file is shorter or a read fails."""
         self.check(lib.vmr_ram_load_fd(self.handle, gpa, fd, offset, size), what)
 
-    # ---- bus and interrupts ------------------------------------------------------------------------------------------
+    # ---- bus ---------------------------------------------------------------------------------------------------------
 
     def claim(self, base: int, size: int, handler: MmioHandler) -> None:
         """Serve ``[base, base + size)`` from Python. Raise HostError where it overlaps another window."""
         self.check(lib.vmr_bus_claim(self.handle, base, size, len(self._windows)), "bus")
         self._windows.append((base, size, handler))
-
-    def set_irq(self, gsi: int, level: bool) -> None:
-        """Drive a wired interrupt line. Any thread."""
-        lib.vmr_irq_set(self.handle, gsi, level)
 
     def peek(self, gpa: int, size: int) -> int | None:
         """Read a register as a vCPU would, None where no device is. For tests and tools."""
@@ -131,6 +128,28 @@ class CoreMachine:
         base, handler = self._window(gpa)
         handler.write(gpa - base, size, value)
 
+    # ---- interrupts --------------------------------------------------------------------------------------------------
+
+    def line(self, pin: int) -> CoreLine:
+        """Return the line to ``pin`` of the machine's interrupt controller. Raise HostError where there is none."""
+        out = ffi.new("vmr_line *")
+        self.check(lib.vmr_irqchip_line(self.handle, pin, out), f"interrupt {pin}")
+        return CoreLine(out[0])
+
+    def vcpu_lines(self, input: int) -> list[CoreLine]:
+        """Return the line to ``input`` of each vCPU, in order. Raise HostError where the vCPUs have none."""
+        lines = [ffi.new("vmr_line *") for _ in range(self.vcpu_count)]
+        for index, out in enumerate(lines):
+            self.check(lib.vmr_vcpu_line(self.handle, index, input, out), f"vCPU {index}")
+        return [CoreLine(out[0]) for out in lines]
+
+    @property
+    def messages(self) -> Any:
+        """Where message-signalled interrupts go (``vmr_msi``), nowhere if nobody takes them yet."""
+        out = ffi.new("vmr_msi *")
+        lib.vmr_machine_msi(self.handle, out)
+        return out[0]
+
     # ---- life --------------------------------------------------------------------------------------------------------
 
     @property
@@ -150,6 +169,15 @@ class CoreMachine:
     def drain(self, timeout_ms: int = -1) -> bool:
         """Wait until all that the guest sent has reached the host; False where a reader did not read in time."""
         return bool(lib.vmr_machine_drain(self.handle, timeout_ms) == 0)
+
+    def halt(self, patience_ms: int = -1) -> None:
+        """Cut what the devices still do, and bring ``rw`` disks to stable storage, for so long at most. Idempotent."""
+        lib.vmr_machine_halt(self.handle, patience_ms)
+
+    @property
+    def trouble_fd(self) -> int:
+        """An eventfd of the machine's that is readable once a device has met a new failure of the host."""
+        return int(lib.vmr_machine_trouble(self.handle))
 
     def run_vcpu(self, vcpu: Any, exit: Any) -> int:
         """Run ``vcpu`` (``vmr_vcpu *``) until it leaves for anything but a Python-served register; return VMR_EXIT_*.

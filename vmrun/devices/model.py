@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vmrun.devices.registers import RegisterMap
 from vmrun.frozen import frozen
@@ -19,24 +19,31 @@ from vmrun.schema.known import Property
 from vmrun.tables.fdt import Cells, Cells64, FdtNode, Value
 
 if TYPE_CHECKING:
+    from vmrun.core.line import CoreLine
     from vmrun.core.machine import CoreMachine
     from vmrun.tables.aml import Node
     from vmrun.tables.resources import Interrupt as AmlInterrupt
 
 __all__ = [
+    "GIVERS",
     "DeviceType",
+    "Driver",
     "Fds",
     "FdtContext",
+    "HostFailure",
+    "Line",
     "Live",
     "Needs",
     "Nodes",
     "Property",
     "Props",
     "Quiet",
+    "Unconnected",
     "Wires",
     "in_kernel",
     "no_aml",
     "no_nodes",
+    "set_line",
 ]
 
 Props = tuple[tuple[str, Value], ...]
@@ -59,6 +66,17 @@ class Needs:
     trigger: str | None = "level"
     transport: str | None = None
     space: str = "mmio"
+
+
+@frozen
+class Driver:
+    """How Linux drives a device. ``module`` is its driver where that is built as one, ``symbols`` what a kernel's
+    configuration must set for it, and ``found_by`` what it must set besides, by the table (``fdt``, ``acpi``,
+    ``mptable``) that the kernel finds the device in."""
+
+    module: str | None
+    symbols: tuple[str, ...]
+    found_by: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 def one_cell(line: Interrupt) -> tuple[int, ...]:
@@ -96,6 +114,44 @@ def no_aml(device: DevicePlan, number: int) -> tuple[Node, ...]:
     return ()
 
 
+class Line(Protocol):
+    """An interrupt line, driven by the one device that has it. Any thread, also with the device's lock held."""
+
+    def raise_(self) -> None:
+        """Set the level high."""
+
+    def lower(self) -> None:
+        """Set the level low."""
+
+    def pulse(self) -> None:
+        """Let it rise and fall: an edge."""
+
+
+class Unconnected:
+    """A line that leads nowhere."""
+
+    def raise_(self) -> None:
+        """Do nothing."""
+
+    def lower(self) -> None:
+        """Do nothing."""
+
+    def pulse(self) -> None:
+        """Do nothing."""
+
+
+def set_line(line: Line, level: bool) -> None:
+    """Give ``line`` the ``level``."""
+    if level:
+        line.raise_()
+    else:
+        line.lower()
+
+
+def _no_vcpus(input: int) -> list[CoreLine]:
+    return []
+
+
 def _no_power(kind: str, value: int) -> None:
     """Ignore what the guest asks for."""
 
@@ -104,12 +160,17 @@ def _no_power(kind: str, value: int) -> None:
 class Wires:
     """What a live device is given, so that a test can give it something else.
 
+    ``line`` is its interrupt. An interrupt controller gets more: ``vcpu_lines(input)`` returns the line to that input
+    of each vCPU, and ``messages`` is where it sends messages (``vmr_msi``; None: nowhere).
     ``streams`` maps (device id, port) to ``Fds``; port ``""`` is the device's own console. ``power(kind, value)``
     is told what the guest asks of its power switch: ``poweroff``, ``reboot`` or ``exit`` with a value.
     ``clock_ns`` is the time of day in nanoseconds since 1970, ``open_file(path, flags)`` opens a disk's image and
     returns the descriptor, ``entropy_fd`` (-1: the host's randomness) is where virtio-rng reads.
     """
 
+    line: Line = Unconnected()
+    vcpu_lines: Callable[[int], list[CoreLine]] = _no_vcpus
+    messages: Any = None
     streams: Mapping[tuple[str, str], Fds] = MappingProxyType({})
     power: Callable[[str, int], None] = _no_power
     clock_ns: Callable[[], int] = time.time_ns
@@ -120,12 +181,32 @@ class Wires:
         """Return the descriptors of a port, (-1, -1) where it is not connected."""
         return self.streams.get((device, port), (-1, -1))
 
+    def c_line(self) -> Any:
+        """Return the line for a device that C serves (``vmr_line``). Raise TypeError for a line that C cannot drive."""
+        from vmrun.core.line import CoreLine, nowhere
+
+        if isinstance(self.line, Unconnected):
+            return nowhere()
+        if not isinstance(self.line, CoreLine):
+            raise TypeError(f"C cannot drive a {type(self.line).__name__}")
+        return self.line.c
+
 
 class Live(Protocol):
     """A device at work, as the run sees it."""
 
     def counters(self) -> Mapping[str, int]:
         """Return what the device counted, by name."""
+
+
+@frozen
+class HostFailure:
+    """What the host refused a device: ``what`` it was doing, to which ``file``, the ``errno``, and how often so far."""
+
+    what: str
+    file: str
+    errno: int
+    count: int
 
 
 class Quiet:
@@ -145,8 +226,13 @@ def in_kernel(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Live:
 class DeviceType:
     """A kind of device. ``kind`` is its name in manifests and plans, ``doc`` one line for a reader.
 
+    ``owner`` says who has it: ``manifest``, which names it in ``[device.NAME]`` and gets the board's own where the
+    board has one; ``table``, a manifest's table of another name, such as ``[disk.NAME]``; or ``board``, of which a
+    manifest can say nothing. ``boards`` are those that it can be on, all where there are none. ``driver`` is Linux's,
+    None where it needs none that could be missing.
     ``properties`` are those that ``[device.NAME]`` may set; the board may hand others in. ``fdt`` builds its nodes,
-    ``realize`` attaches it to a machine that has not started and raises HostError where the host refuses.
+    ``realize`` attaches it to a machine that has not started and raises HostError where the host refuses. ``gives``
+    says what others are handed once it is there: ``messages``, ``lines`` or nothing (see `GIVERS`).
     """
 
     kind: str
@@ -158,11 +244,14 @@ class DeviceType:
     compatible: tuple[str, ...] = ()
     properties: Mapping[str, Property] = MappingProxyType({})
     registers: RegisterMap | None = None
+    owner: str = "manifest"
+    boards: tuple[str, ...] = ()
+    driver: Driver | None = None
+    gives: str = ""
 
 
-def irq_of(device: DevicePlan) -> int:
-    """Return the number of the device's interrupt; 0, which no line has, where it has none."""
-    return device.interrupt.number if device.interrupt else 0
+GIVERS = ("messages", "lines", "")
+"""What a device gives to others, in the order in which devices are made."""
 
 
 def reg(device: DevicePlan) -> tuple[str, Cells64]:

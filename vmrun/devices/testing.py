@@ -1,7 +1,8 @@
-"""A driver for tests, fuzzing and benches: what a guest does, done from Python over the bus, with no vCPU.
+"""What tests, fuzzing and benches of devices need: a driver, and the other end of interrupts; no vCPU, no controller.
 
-``Driver`` speaks virtio-mmio; ``Queue`` builds split rings (VIRTIO 1.2, section 2.7) in guest RAM and reads what the
-device gave back. Addresses and sizes are bytes.
+``RecordedLine`` and ``Recorder`` remember what a device does with its interrupt. ``Driver`` speaks virtio-mmio;
+``Queue`` builds split rings (VIRTIO 1.2, section 2.7) in guest RAM and reads what the device gave back. Addresses and
+sizes are bytes.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from vmrun._core import lib
+from vmrun._core import ffi, lib
+from vmrun.core.line import CoreLine
 from vmrun.core.machine import CoreMachine
 from vmrun.frozen import frozen
 
@@ -28,6 +31,82 @@ def wait_for(condition: Callable[[], bool], what: str = "the condition") -> None
         if time.monotonic() > until:
             raise AssertionError(f"{what} did not come about")
         time.sleep(0.0005)
+
+
+class RecordedLine:
+    """A line for a device that Python serves: its ``level``, and how often it rose (``edges``)."""
+
+    def __init__(self) -> None:
+        self.level = 0
+        self.edges = 0
+
+    def raise_(self) -> None:
+        """Set the level high."""
+        self.edges += not self.level
+        self.level = 1
+
+    def lower(self) -> None:
+        """Set the level low."""
+        self.level = 0
+
+    def pulse(self) -> None:
+        """Let it rise and fall."""
+        self.raise_()
+        self.lower()
+
+
+class Recorder:
+    """The other end of ``pins`` lines, and of messages, in the C core: for a device that C serves."""
+
+    def __init__(self, machine: CoreMachine, pins: int = 1) -> None:
+        out = ffi.new("vmr_recorder **")
+        machine.check(lib.vmr_recorder_new(machine.handle, pins, out), "recorder")
+        self._handle = out[0]
+
+    def line(self, pin: int = 0) -> CoreLine:
+        """Return the line to a pin."""
+        out = ffi.new("vmr_line *")
+        if lib.vmr_recorder_line(self._handle, pin, out):
+            raise IndexError(pin)
+        return CoreLine(out[0])
+
+    def _seen(self, pin: int) -> Any:
+        seen = ffi.new("vmr_recorded *")
+        if lib.vmr_recorder_get(self._handle, pin, seen):
+            raise IndexError(pin)
+        return seen
+
+    def level(self, pin: int = 0) -> int:
+        """Return the level of a pin."""
+        return int(self._seen(pin).level)
+
+    def edges(self, pin: int = 0) -> int:
+        """Return how often a pin rose, and how many messages came there."""
+        return int(self._seen(pin).edges)
+
+    def ended(self, pin: int = 0) -> int:
+        """Return how many ends of interrupt the line that a pin watches has told."""
+        return int(self._seen(pin).ended)
+
+    def watch(self, line: CoreLine, pin: int = 0) -> bool:
+        """Count at ``pin`` the ends of interrupt that ``line`` tells; False where it tells none."""
+        return bool(lib.vmr_recorder_watch(self._handle, pin, line.c) == 0)
+
+    def end(self, pin: int = 0) -> None:
+        """Tell who watches the line to a pin that its interrupt has ended."""
+        lib.vmr_recorder_end(self._handle, pin)
+
+    def messages(self, base: int) -> Any:
+        """Return a place for messages (``vmr_msi``): those for vCPU n arrive at pin n."""
+        out = ffi.new("vmr_msi *")
+        lib.vmr_recorder_msi(self._handle, base, out)
+        return out[0]
+
+    def message(self, pin: int = 0) -> tuple[int, int] | None:
+        """Return the address and data of the last message at a pin, None where none came."""
+        address, data = ffi.new("uint64_t *"), ffi.new("uint32_t *")
+        found = lib.vmr_recorder_message(self._handle, pin, address, data) == 0
+        return (int(address[0]), int(data[0])) if found else None
 
 
 class Memory:

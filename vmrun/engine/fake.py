@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -70,7 +71,15 @@ class FakeMachine:
     """A machine without a guest. ``journal`` notes what was asked of it, in order."""
 
     def __init__(
-        self, plan: MachinePlan, wires: Wires, script: Sequence[Step], report: str = "", released: bool = False
+        self,
+        plan: MachinePlan,
+        wires: Wires,
+        script: Sequence[Step],
+        report: str = "",
+        released: bool = False,
+        host_errors: Sequence[tuple[str, str, str, int, int]] = (),
+        *,
+        busy: bool = False,
     ) -> None:
         self.plan = plan
         self.journal: list[str] = []
@@ -79,6 +88,9 @@ class FakeMachine:
         self._script = tuple(script)
         self._report = report
         self._released = released
+        self._host_errors = host_errors
+        self._busy = busy
+        self._trouble = os.eventfd(len(host_errors), os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._stopped = threading.Event()
         self._stop_read, self._stop_write = os.pipe()
         self._leaves: dict[int, FakeExit] = {}
@@ -93,6 +105,7 @@ class FakeMachine:
         self.journal.append("exit")
         os.close(self._stop_read)
         os.close(self._stop_write)
+        os.close(self._trouble)
 
     @property
     def vcpu_count(self) -> int:
@@ -165,6 +178,26 @@ class FakeMachine:
                     return
                 self.input += got
 
+    def settle(self, patience_ms: int) -> bool:
+        """Return whether the machine is to settle at all."""
+        if not self._busy:
+            return True
+        time.sleep(patience_ms / 1000)
+        return False
+
+    def halt(self, patience_ms: int) -> None:
+        """Note it."""
+        self.journal.append("halt")
+
+    @property
+    def trouble_fd(self) -> int:
+        """An eventfd that is readable from the start where there are host errors."""
+        return self._trouble
+
+    def host_errors(self) -> Sequence[tuple[str, str, str, int, int]]:
+        """Return what the engine was given."""
+        return self._host_errors
+
     def vcpu_states(self) -> Sequence[Mapping[str, int]]:
         """Return a pc for each vCPU."""
         return [{"pc": 0x1000 + index} for index in range(self.vcpu_count)]
@@ -188,9 +221,9 @@ class FakeMachine:
 
 @dataclass
 class FakeEngine:
-    """Plays ``scripts``, one for each boot.
+    """Plays ``scripts``, one for each boot; ``machines`` are the ones built so far.
 
-    ``machines`` are the ones built so far, ``report`` and ``released`` what each tells.
+    ``report``, ``released`` and ``host_errors`` are what each tells; a ``busy`` one is never done.
     """
 
     scripts: Sequence[Sequence[Step]]
@@ -199,11 +232,15 @@ class FakeEngine:
     on_build: Callable[[], None] = lambda: None
     report: str = ""
     released: bool = False
+    host_errors: Sequence[tuple[str, str, str, int, int]] = ()
+    busy: bool = False
 
     def build(self, plan: MachinePlan, wires: Wires) -> FakeMachine:
         """Return the machine of the next script. Raise HostError where none is left."""
         self.on_build()
         if len(self.machines) == len(self.scripts):
             raise HostError("the fake engine has no script for another boot")
-        self.machines.append(FakeMachine(plan, wires, self.scripts[len(self.machines)], self.report, self.released))
+        script = self.scripts[len(self.machines)]
+        told = (self.report, self.released, self.host_errors)
+        self.machines.append(FakeMachine(plan, wires, script, *told, busy=self.busy))
         return self.machines[-1]

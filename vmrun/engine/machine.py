@@ -11,15 +11,17 @@ from typing import Any, Self
 from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
 from vmrun.devices import registry
-from vmrun.devices.model import Live, Wires
+from vmrun.devices.model import GIVERS, Live, Wires
 from vmrun.devices.virtio import virtio_mmio
 from vmrun.engine.blobs import Loading
 from vmrun.errors import HostError
-from vmrun.frozen import frozen
+from vmrun.frozen import evolve, frozen
 from vmrun.plan.model import DevicePlan, MachinePlan
 
 FIRMWARE = ("sbi", "")
 """The stream of a console that the engine's firmware calls have (SBI DBCN), which is no device of the plan."""
+_CLOSE_MS = 10_000
+"""For requests of disks, and again for their flush, where a machine is closed without more ado."""
 _SYSTEM_FAILURE = 1
 """SBI System Reset: the reset reason that says that the guest failed (SBI 2.0, section 10.1)."""
 
@@ -44,6 +46,7 @@ class LiveMachine(ABC):
         self._lock = threading.Lock()
         self._power: VcpuExit | None = None
         self._firmware = (-1, -1)
+        self._halted = False
 
     # ---- what an engine adds -----------------------------------------------------------------------------------------
 
@@ -96,11 +99,16 @@ class LiveMachine(ABC):
             self._core.add_ram(region.base, region.size)
         with Loading(self._core, self._plan.blobs):
             self._add_vcpus()
-            injected = Wires(streams=wires, power=self._on_power)
-            for device in self._plan.devices:
-                if not self._is_own(device):
-                    self._devices[device.id] = registry.load(device.kind).realize(device, self._core, injected)
+            self._add_devices(Wires(vcpu_lines=self._core.vcpu_lines, streams=wires, power=self._on_power))
         self._enter()
+
+    def _add_devices(self, wires: Wires) -> None:
+        """Make the plan's devices, those that hand out lines and messages before those that are given them."""
+        found = [(device, registry.load(device.kind)) for device in self._plan.devices if not self._is_own(device)]
+        for device, kind in sorted(found, key=lambda pair: GIVERS.index(pair[1].gives)):
+            line = self._core.line(device.interrupt.number) if device.interrupt else wires.line
+            own = evolve(wires, line=line, messages=self._core.messages)
+            self._devices[device.id] = kind.realize(device, self._core, own)
 
     # ---- its life ----------------------------------------------------------------------------------------------------
 
@@ -113,10 +121,25 @@ class LiveMachine(ABC):
         self.close()
 
     def close(self) -> None:
-        """Hand the guest's last output to the host, then free everything; ``rw`` disks are flushed. Idempotent."""
+        """Hand the guest's last output to the host, at its reader's pace, then free everything. Idempotent.
+
+        Requests of disks that :meth:`settle` and :meth:`halt` were not called for have a bound of their own.
+        """
         if self._core.handle is not None:
+            if not self._halted:
+                self.settle(_CLOSE_MS)
+                self.halt(_CLOSE_MS)
             self._core.drain()
         self._core.close()
+
+    def settle(self, patience_ms: int) -> bool:
+        """Wait until the devices have done all that the guest asked of them; return whether they have, in so long."""
+        return self._core.drain(patience_ms)
+
+    def halt(self, patience_ms: int) -> None:
+        """Cut what the disks still do, and flush the ``rw`` ones, for so long at most; only while no vCPU runs."""
+        self._halted = True
+        self._core.halt(patience_ms)
 
     @property
     def vcpu_count(self) -> int:
@@ -185,6 +208,20 @@ class LiveMachine(ABC):
     def guest_errors(self) -> Sequence[tuple[str, str, int]]:
         """Return what the guest did wrong."""
         return self._core.guest_errors()
+
+    @property
+    def trouble_fd(self) -> int:
+        """A descriptor of the machine's that is readable once :meth:`host_errors` has something new."""
+        return self._core.trouble_fd
+
+    def host_errors(self) -> Sequence[tuple[str, str, str, int, int]]:
+        """Return what the host refused: device, what it was doing, to which file, the errno, how often."""
+        return [
+            (id, failure.what, failure.file, failure.errno, failure.count)
+            for id, device in self._devices.items()
+            if hasattr(device, "host_failures")
+            for failure in device.host_failures()
+        ]
 
 
 def check_runnable(plan: MachinePlan) -> None:

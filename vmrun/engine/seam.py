@@ -40,7 +40,7 @@ class VcpuExit(Protocol):
 class Machine(Protocol):
     """A live machine: owns memory, file descriptors and threads until its ``with`` block ends.
 
-    Leaving the block stops the vCPUs, ends the I/O threads, flushes ``rw`` disks to stable storage and drops overlays.
+    Leaving the block stops the vCPUs, ends the I/O threads and drops overlays; :meth:`halt` flushes ``rw`` disks.
     """
 
     def __enter__(self) -> Machine: ...
@@ -67,6 +67,25 @@ class Machine(Protocol):
 
     def press_power(self) -> bool:
         """Press the machine's power key, which asks the guest to shut down; return whether there is one. Any thread."""
+
+    def settle(self, patience_ms: int) -> bool:
+        """Wait until the devices have done all that the guest asked of them; return whether they have, in so long.
+
+        Only once all vCPUs have returned.
+        """
+
+    def halt(self, patience_ms: int) -> None:
+        """Cut what the disks still do at their next piece, and flush the ``rw`` ones, for so long at most.
+
+        Output goes on. Only once all vCPUs have returned.
+        """
+
+    @property
+    def trouble_fd(self) -> int:
+        """A descriptor of the machine's that is readable once :meth:`host_errors` has something new; -1: none."""
+
+    def host_errors(self) -> Sequence[tuple[str, str, str, int, int]]:
+        """Return what the host refused: device, what it was doing, to which file, the errno, how often."""
 
     def vcpu_states(self) -> Sequence[Mapping[str, int]]:
         """Return where each vCPU stands, registers by name (``pc`` among them); only once all have returned."""

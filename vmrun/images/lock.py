@@ -11,12 +11,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from vmrun import regular
 from vmrun.errors import ArtifactError
 from vmrun.frozen import field_names, frozen
 from vmrun.images.sources import PathSource, Source, UrlSource
+from vmrun.units import format_size
 
 NAME = "vmrun.lock"
 _VERSION = 1
+_MAX_BYTES = 16 << 20
 _HEADER = "# Written by `vmrun lock`: every artefact by digest. Not to be edited.\n"
 
 
@@ -62,6 +65,11 @@ class Lock:
         return found
 
 
+def beside(manifest: Path) -> Path:
+    """Return where the lock file of a manifest stands."""
+    return manifest.absolute().parent / NAME
+
+
 def differs(source: object, lock: Lock, pinned: str, found: str) -> ArtifactError:
     """Return the error for an artefact that is not the pinned one."""
     return ArtifactError(
@@ -74,11 +82,13 @@ def differs(source: object, lock: Lock, pinned: str, found: str) -> ArtifactErro
 def read(path: Path) -> Lock:
     """Return the lock at ``path``, empty where there is none. Raise ArtifactError E252 where it makes no sense."""
     try:
-        content = path.read_bytes()
+        content = regular.read(path, _MAX_BYTES + 1)
     except FileNotFoundError:
         return Lock(path, {})
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from None
+    if len(content) > _MAX_BYTES:
+        raise _unreadable(path, f"it is larger than {format_size(_MAX_BYTES)}")
     import tomli
 
     try:

@@ -2,7 +2,8 @@
 
 The code is the architecture's (``microguest.py`` in its folder); how long it may take is decided here. Nothing that
 another process does to this host is to show: time is the thread's own processor time, the least of several looks, and
-what a VM entry costs is taken out as the difference between a loop and one ten times as long.
+what a VM entry costs is taken out as the difference between a loop and one ten times as long. What still shows (a host
+that is a guest itself does not see what was taken from it) shows in a loop of Python as well, which is the measure.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _MOST_ROUNDS = 1 << 22
 _TIMES = 10
 """How much longer the longer loop is."""
 _LOOKS = 5
+_PYTHON_ROUNDS = 20_000
 _PATIENCE_NS = 5_000_000_000
 """Processor time after which a guest does not come back: all of them together take some hundred milliseconds."""
 _LIMIT_S = 60.0
@@ -52,16 +54,16 @@ def run(make: Callable[[CoreMachine], Payload]) -> MicroGuest:
         with _Watchdog(core.stop) as watchdog:
             speed = _speed(payload)
             tries = tuple(payload.attempts())
-    return _judge(speed, tries, out_of_time=watchdog.out_of_time)
+    return _judge(speed, tries, _pace(), out_of_time=watchdog.out_of_time)
 
 
-def _judge(speed: int | None, tries: tuple[Try, ...], *, out_of_time: bool) -> MicroGuest:
+def _judge(speed: int | None, tries: tuple[Try, ...], pace: int, *, out_of_time: bool) -> MicroGuest:
     """Return what was found. What a busy host did not let run to its end has not failed."""
     if out_of_time:
         tries = tuple(evolve(one, works=None, why=UNTRIED) if one.why == HUNG else one for one in tries)
     elif speed is None:
         tries = (Try("a loop", False, "everything", "it does not come to its end"), *tries)
-    return MicroGuest(speed or 0, tries)
+    return MicroGuest(speed or 0, tries, pace)
 
 
 def _speed(payload: Payload) -> int | None:
@@ -70,7 +72,7 @@ def _speed(payload: Payload) -> int | None:
         return None
     rounds = _FIRST_ROUNDS
     while True:
-        short, long = _least_ns(payload, rounds), _least_ns(payload, _TIMES * rounds)
+        short, long = _least_ns(payload.loop, rounds), _least_ns(payload.loop, _TIMES * rounds)
         if short is None or long is None:
             return None
         # Told apart from what an entry costs, and from how much that varies.
@@ -79,12 +81,23 @@ def _speed(payload: Payload) -> int | None:
         rounds *= 4
 
 
-def _least_ns(payload: Payload, rounds: int) -> int | None:
+def _pace() -> int:
+    """Return how many rounds of an empty loop Python does in a second."""
+    return _PYTHON_ROUNDS * 1_000_000_000 // max(_least_ns(_python, _PYTHON_ROUNDS) or 0, 1)
+
+
+def _python(rounds: int) -> bool:
+    for _ in range(rounds):
+        pass
+    return True
+
+
+def _least_ns(loop: Callable[[int], bool], rounds: int) -> int | None:
     """Return the least processor time that a loop took, None where it did not come to its end."""
     took = []
     for _ in range(_LOOKS):
         since = time.thread_time_ns()
-        if not payload.loop(rounds):
+        if not loop(rounds):
             return None
         took.append(time.thread_time_ns() - since)
     return min(took)

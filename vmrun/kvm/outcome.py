@@ -10,9 +10,6 @@ FULL, SLOW, RESTRICTED, NONE = "full", "slow", "restricted", "none"
 SLOWEST_USUAL = 20_000_000
 """Instructions a second. The slowest hardware reaches a billion; hardware that a translator emulates some hundred
 million, and a fifth of that on a machine that is slow and busy itself."""
-FASTEST_EMULATED = 5_000_000
-"""Instructions a second, the entry into the guest not counted: an emulator of single instructions reaches one or two
-million (1.2 million were measured of KVM's own)."""
 HUNG = "it does not come back"
 """Why a piece of code failed that ran until it was stopped."""
 UNTRIED = "the host was too busy to try it"
@@ -36,10 +33,11 @@ class Try:
 @frozen
 class MicroGuest:
     """What a guest of a few milliseconds found: kernel-mode instructions a second of the processor's time (0: too few
-    were seen to tell), and what it tried."""
+    were seen to tell), what it tried, and how many rounds of an empty loop this host's Python does in that second."""
 
     speed: int
     tries: tuple[Try, ...]
+    pace: int = 0
 
     @property
     def lacking(self) -> tuple[Try, ...]:
@@ -48,8 +46,12 @@ class MicroGuest:
 
     @property
     def emulated(self) -> bool:
-        """Whether kernel-mode code is emulated instruction by instruction."""
-        return 0 < self.speed < FASTEST_EMULATED
+        """Whether kernel-mode code is emulated instruction by instruction: slower than this host's own Python.
+
+        A round of Python is some fifty instructions, so hardware is twenty times as fast. Where it is emulated itself,
+        slow or busy, Python is as well. An emulator takes thousands of instructions for one: it is fifty times slower.
+        """
+        return 0 < self.speed < self.pace
 
     @property
     def slow(self) -> bool:

@@ -78,7 +78,7 @@ def _remembered(file: Path, key: dict[str, Any]) -> MicroGuest | None:
         if kept["key"] != key:
             return None
         tries = tuple(Try(str(n), None if w is None else bool(w), str(p), str(y)) for n, w, p, y in kept["tries"])
-        found = MicroGuest(int(kept["speed"]), tries)
+        found = MicroGuest(int(kept["speed"]), tries, int(kept["pace"]))
         return found if found.lasting or 0 <= _uptime_s() - float(kept["at"]) < _DOUBTFUL_S else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -87,7 +87,8 @@ def _remembered(file: Path, key: dict[str, Any]) -> MicroGuest | None:
 def _remember(file: Path, key: dict[str, Any], guest: MicroGuest) -> None:
     """Keep the result; without a place for it the next look tries again."""
     tries = [(one.name, one.works, one.purpose, one.why) for one in guest.tries]
-    text = json.dumps({"key": key, "at": _uptime_s(), "speed": guest.speed, "tries": tries})
+    found = {"speed": guest.speed, "pace": guest.pace, "tries": tries}
+    text = json.dumps({"key": key, "at": _uptime_s(), **found})
     draft = file.with_name(f"{file.name}.{os.getpid()}")
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -50,6 +50,10 @@ class Vm:
         """Lead the machine's wired interrupts to the kernel's controller."""
         self.check(lib.vmr_kvm_wire(self.handle), "interrupt controller")
 
+    def take_messages(self, base: int) -> None:
+        """Lead the machine's message-signalled interrupts there; ``base`` is where vCPU 0's go, a page for each."""
+        self.check(lib.vmr_kvm_messages(self.handle, base), "interrupt controller")
+
     def irqfd(self, eventfd: int, gsi: int, *, resample: int = -1, attach: bool = True) -> None:
         """Raise ``gsi`` whenever ``eventfd`` is signalled; with ``resample``, as a level (see kvm_api.h)."""
         self.check(lib.vmr_kvm_irqfd(self.handle, eventfd, gsi, resample, attach), f"interrupt {gsi}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from vmrun.errors import PlanError
 from vmrun.frozen import frozen
 from vmrun.plan.topology import Topology
 
@@ -122,6 +123,24 @@ class DevicePlan:
     def bus_base(self) -> int:
         """The first address of the window on the machine's bus."""
         return self.base | PIO if self.space == "pio" else self.base
+
+    def number(self, name: str, default: int | None = None, bits: int = 32) -> int:
+        """Return the property ``name``, a number of ``bits`` bits. Raise PlanError E104 for anything else."""
+        value = self.properties.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0 or value >> bits:
+            raise self._wrong(name, f"a number of {bits} bits")
+        return value
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Return the property ``name``, names or not there. Raise PlanError E104 for anything else."""
+        value = self.properties.get(name, ())
+        if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
+            raise self._wrong(name, "an array of names")
+        return tuple(map(str, value))
+
+    def _wrong(self, name: str, what: str) -> PlanError:
+        remedy = "save the plan again, from its manifest"
+        return PlanError(f"`{self.id}`: its property `{name}` is not {what}", code="E104", remedy=remedy)
 
 
 SEED_SIZE = 32

@@ -16,6 +16,7 @@ from vmrun.errors import ArtifactError, Key
 from vmrun.frozen import frozen
 from vmrun.images import initramfs
 from vmrun.images import lock as locks
+from vmrun.images.bound import Bound
 from vmrun.images.resolve import BUSYBOX, KernelArtifact, Resolver
 from vmrun.images.sources import CachedFile, DebianSource, PathSource, Progress, Source, UrlSource
 from vmrun.images.store import Store
@@ -55,7 +56,7 @@ class Artifacts:
 
 def lock_path(loaded: LoadedManifest) -> Path:
     """Return where the lock file of a manifest stands: beside it."""
-    return loaded.path.absolute().parent / locks.NAME
+    return locks.beside(loaded.path)
 
 
 def resolve_artifacts(
@@ -80,7 +81,7 @@ def resolve_artifacts(
     for newer Debian packages. Raise ArtifactError with the key of what cannot be had.
     """
     manifest = loaded.manifest
-    store = store or Store()
+    store = store or Store(verifying=locked)
     debian_arch = DEBIAN_ARCHES.get(arch, arch)
     if resolver is None:
         lock = locks.read(lock_path(loaded))
@@ -88,10 +89,11 @@ def resolve_artifacts(
             store, debian_arch, lock=lock, locked=locked, offline=offline, refresh=refresh, progress=progress
         )
     wanted = manifest.boot.modules
+    bound = Bound(manifest.memory.size)
     kernel = None
     if manifest.boot.kernel is not None:
         with at_key(("boot", "kernel")):
-            kernel = resolver.kernel(source_of(manifest.boot.kernel), wanted)
+            kernel = resolver.kernel(source_of(manifest.boot.kernel), wanted, bound)
     initrd, built = None, False
     if manifest.boot.initrd is not None:
         built = manifest.boot.initrd.busybox
@@ -99,11 +101,11 @@ def resolve_artifacts(
             initrd = _build(manifest, resolver, store, kernel, command or manifest.run.command, ports, drivers)
         else:
             with at_key(("boot", "initrd")):
-                initrd = resolver.file(source_of(manifest.boot.initrd))
+                initrd = resolver.file(source_of(manifest.boot.initrd), bound)
     firmware = None
     if manifest.boot.firmware is not None:
         with at_key(("boot", "firmware")):
-            firmware = resolver.file(source_of(manifest.boot.firmware))
+            firmware = resolver.file(source_of(manifest.boot.firmware), bound)
     disks = tuple(_disks(manifest.disk, resolver))
     files = BootFiles(
         _boot_file(kernel.image) if kernel else None,

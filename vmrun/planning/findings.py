@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmrun.errors import ArtifactError, Diagnostic, HostError, PlanError
+from vmrun.images.bound import Bound
 from vmrun.plan.files import BootFile, BootFiles
 from vmrun.planning import disks
 
 if TYPE_CHECKING:
+    from vmrun.images.lock import Lock
     from vmrun.images.resolve import KernelArtifact, Resolver
     from vmrun.plan.model import DevicePlan, MachinePlan
     from vmrun.schema.load import LoadedManifest
@@ -28,9 +30,10 @@ def findings(loaded: LoadedManifest, artifacts: bool = True) -> list[Diagnostic]
     manifest = loaded.manifest
     found: list[Diagnostic] = []
     kernel, initrd = None, None
+    lock = _lock(loaded, found)
     if artifacts:
         found += [d for name, disk in manifest.disk.items() for d in disks.findings(name, disk)]
-        kernel, initrd = _kernel(manifest, found), _initrd(manifest, found)
+        kernel, initrd = _kernel(manifest, found, lock), _initrd(manifest, found, lock)
     try:
         plan = _plan(loaded, kernel, initrd)
     except (PlanError, HostError) as error:
@@ -52,40 +55,52 @@ def _plan(loaded: LoadedManifest, kernel: KernelArtifact | None, initrd: BootFil
     if kernel is not None:
         found = kernel.image
         file = BootFile(str(found.path), found.size, found.sha256, found.origin)
-        image = unpacked(file, Store(), manifest.boot.protocol)
-    return board.plan(loaded, BootFiles(image, initrd), offer, ports=ports_of(loaded, How()))
+        image = unpacked(file, Store(), manifest.boot.protocol, manifest.memory.size)
+    layout = board.layout(manifest, offer, ports_of(loaded, How()))
+    return board.load(layout, manifest, BootFiles(image, initrd), offer)
 
 
-def _resolver(manifest: Manifest) -> Resolver:
+def _lock(loaded: LoadedManifest, found: list[Diagnostic]) -> Lock | None:
+    """Return the lock beside the manifest; one that makes no sense is a finding, since no run would take it."""
+    from vmrun.images import lock as locks
+
+    try:
+        return locks.read(locks.beside(loaded.path))
+    except ArtifactError as error:
+        found += error.diagnostics()
+        return None
+
+
+def _resolver(manifest: Manifest, lock: Lock | None) -> Resolver:
     from vmrun.boards import registry
     from vmrun.images.resolve import Resolver
     from vmrun.images.store import Store
     from vmrun.planning.artifacts import DEBIAN_ARCHES
 
     arch = registry.load(manifest.machine.board).arch
-    return Resolver(Store(), DEBIAN_ARCHES.get(arch, arch), offline=True)
+    return Resolver(Store(), DEBIAN_ARCHES.get(arch, arch), lock=lock, offline=True)
 
 
-def _kernel(manifest: Manifest, found: list[Diagnostic]) -> KernelArtifact | None:
+def _kernel(manifest: Manifest, found: list[Diagnostic], lock: Lock | None) -> KernelArtifact | None:
     from vmrun.planning.artifacts import source_of
 
     if manifest.boot.kernel is None:
         return None
     try:
-        return _resolver(manifest).kernel(source_of(manifest.boot.kernel))
+        return _resolver(manifest, lock).kernel(source_of(manifest.boot.kernel), bound=Bound(manifest.memory.size))
     except ArtifactError as error:
         found += _told(error, "kernel")
         return None
 
 
-def _initrd(manifest: Manifest, found: list[Diagnostic]) -> BootFile | None:
+def _initrd(manifest: Manifest, found: list[Diagnostic], lock: Lock | None) -> BootFile | None:
     from vmrun.planning.artifacts import source_of
 
     initrd = manifest.boot.initrd
     if initrd is None or initrd.busybox:
         return None
     try:
-        file = _resolver(manifest).file(source_of(initrd))
+        file = _resolver(manifest, lock).file(source_of(initrd), Bound(manifest.memory.size))
     except ArtifactError as error:
         found += _told(error, "initrd")
         return None
@@ -99,7 +114,8 @@ def _told(error: ArtifactError, name: str) -> Iterator[Diagnostic]:
 
 def _drivers(manifest: Manifest, plan: MachinePlan, config: Path) -> Iterator[Diagnostic]:
     """Yield what the kernel's configuration lacks for the devices that the manifest names."""
-    from vmrun.boards.linux import DRIVERS, setting, symbols
+    from vmrun.boards.linux import setting, symbols
+    from vmrun.devices import registry as devices
 
     try:
         text = config.read_text(encoding="utf-8", errors="replace")
@@ -111,7 +127,8 @@ def _drivers(manifest: Manifest, plan: MachinePlan, config: Path) -> Iterator[Di
         if key is None:
             continue
         for kind in filter(None, (device.transport, device.kind)):
-            module = DRIVERS[kind].module if kind in DRIVERS else None
+            driver = devices.load(kind).driver
+            module = driver.module if driver is not None else None
             for symbol in symbols(kind, blobs):
                 finding = _driver(manifest, device, module, symbol, setting(text, symbol))
                 if finding is not None:

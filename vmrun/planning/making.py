@@ -13,7 +13,6 @@ from vmrun.plan.model import MachinePlan
 from vmrun.planning.cache import LookedAt
 
 if TYPE_CHECKING:
-    from vmrun.boards.board import Board
     from vmrun.boot.packed import Packed
     from vmrun.boot.source import Source
     from vmrun.images.sources import Progress
@@ -74,11 +73,12 @@ def plan_loaded(loaded: LoadedManifest, how: How) -> tuple[MachinePlan, LookedAt
     files = BootFiles(reports=initrd is not None and initrd.busybox)
     looked_at = LookedAt((), (), {}, {})
     try:
+        layout = board.layout(manifest, offer, ports)
         if how.artifacts:
             how.phase("fetch")
-            files, looked_at = _resolve(loaded, board, ports, how)
+            files, looked_at = _resolve(loaded, board.arch, layout.modules, ports, how)
         how.phase("plan")
-        plan = board.plan(loaded, files, offer, command=how.command, ports=ports)
+        plan = board.load(layout, manifest, files, offer, how.command)
         if not how.anywhere:
             _bound_ram(plan)
     except PlanError as error:
@@ -144,18 +144,21 @@ def ports_of(loaded: LoadedManifest, how: How) -> tuple[str, ...]:
     return UP_PORTS if how.command is None else RUN_PORTS
 
 
-def _resolve(loaded: LoadedManifest, board: Board, ports: tuple[str, ...], how: How) -> tuple[BootFiles, LookedAt]:
+def _resolve(
+    loaded: LoadedManifest, arch: str, modules: tuple[str, ...], ports: tuple[str, ...], how: How
+) -> tuple[BootFiles, LookedAt]:
     """Return the files that the manifest names, kernels unpacked, and everything that was looked at for them."""
+    from vmrun.images import lease
     from vmrun.images.store import Store
     from vmrun.planning.artifacts import lock_path, resolve_artifacts
 
-    store = Store()
+    store = Store(verifying=how.locked)
     found = resolve_artifacts(
         loaded,
-        board.arch,
+        arch,
         command=how.command,
         ports=ports,
-        drivers=board.drivers(loaded.manifest),
+        drivers=modules,
         store=store,
         offline=how.offline,
         locked=how.locked,
@@ -164,11 +167,13 @@ def _resolve(loaded: LoadedManifest, board: Board, ports: tuple[str, ...], how: 
     )
     _check_disks(loaded)
     files = found.files
+    boot, ram = loaded.manifest.boot, loaded.manifest.memory.size
     if files.kernel is not None:
-        files = evolve(files, kernel=unpacked(files.kernel, store, loaded.manifest.boot.protocol))
-    boot = [file.path for file in (found.files.kernel, files.kernel, files.initrd) if file is not None]
+        files = evolve(files, kernel=unpacked(files.kernel, store, boot.protocol, ram))
+    loads = [file.path for file in (found.files.kernel, files.kernel, files.initrd) if file is not None]
     resolved = sorted(str(record) for record in (store.root / "index" / "debian").glob("**/*.json"))
-    contents = [*map(str, loaded.sources), str(lock_path(loaded)), *boot, *resolved]
+    contents = [*map(str, loaded.sources), str(lock_path(loaded)), *loads, *resolved]
+    lease.keep(loads)  # before the store lets go of them
     disks = tuple(image.path for _, image in files.disks)
     return files, LookedAt(tuple(dict.fromkeys(contents)), disks, loaded.env_read, store.written)
 
@@ -182,16 +187,19 @@ def _check_disks(loaded: LoadedManifest) -> None:
         raise ManifestError(errors)
 
 
-def unpacked(kernel: BootFile, store: Store, protocol: str) -> BootFile:
-    """Return the kernel as it lies in RAM: a compressed one is unpacked into the store, once.
+def unpacked(kernel: BootFile, store: Store, protocol: str, ram: int | None = None) -> BootFile:
+    """Return the kernel as it lies in ``ram`` bytes of RAM: a compressed one is unpacked into the store, once.
 
     So is the vmlinux in a bzImage, since a host unpacks it once and a guest would at each boot; unless ``protocol``
-    says otherwise, or nothing here can unpack it and ``protocol`` is ``auto``. Raise PlanError as `packed.unpack`.
+    says otherwise, or nothing here can unpack it and ``protocol`` is ``auto``. A flat image is taken as it is. Raise
+    PlanError as `packed.unpack`.
     """
     from vmrun.boot import packed
     from vmrun.boot.source import Source
 
-    with Source(kernel.path, key=("boot", "kernel")) as source:
+    if protocol == "flat":
+        return kernel
+    with Source(kernel.path, key=("boot", "kernel"), name=kernel.origin or None) as source:
         how = packed.recognise(source) or _payload(source, protocol)
         if how is None:
             return kernel
@@ -199,7 +207,7 @@ def unpacked(kernel: BootFile, store: Store, protocol: str) -> BootFile:
         record = store.read_record(name) if kernel.sha256 else None
         known = store.find(str(record["sha256"]), record["size"]) if record else None
         if known is None:
-            known = store.put(lambda out: packed.unpack(source, how, out), origin=kernel.origin)
+            known = store.put(lambda out: packed.unpack(source, how, out, ram), origin=kernel.origin)
             if kernel.sha256:
                 store.write_record(name, {"sha256": known.sha256, "size": known.size})
         return evolve(kernel, path=str(known.path), size=known.size, sha256=known.sha256)

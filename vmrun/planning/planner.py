@@ -55,13 +55,14 @@ def plan_manifest(
     if is_saved(name):
         given = {"--set": bool(sets), "--profile": profile is not None, "--accel": accel is not None}
         return _saved(name, [option for option, there in given.items() if there], command)
+    from vmrun.images import lease
     from vmrun.planning import cache as plancache
 
     key = None
     if artifacts and cached and not refresh:
         key = plancache.key([str(Path(name).absolute()), list(sets), profile, accel, locked, command, anywhere])
         plan = plancache.find(key)
-        if plan is not None:
+        if plan is not None and lease.keep(blob.path for blob in plan.blobs):
             return plan
     from vmrun.planning.making import How, plan_fresh
 
@@ -91,9 +92,11 @@ def _saved(path: str, options: list[str], command: tuple[str, ...] | None) -> Ma
             remedy="give it to the manifest, and save the plan again",
         )
     from vmrun.engine.blobs import verify_digests
+    from vmrun.images import lease
 
     plan = codec.load(path)
     check_plan(plan)
+    lease.keep(blob.path for blob in plan.blobs)  # what is gone is found to be so by the look at the digests
     verify_digests(plan)
     if command is not None:
         raise PlanError(

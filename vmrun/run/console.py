@@ -111,14 +111,28 @@ class Sink:
 
 
 class Source:
-    """Reads a guest stream: every chunk goes to the taps, and to the sink, which holds the reading back when full."""
+    """Reads a guest stream: every chunk goes to the taps, and to the sink, which holds the reading back when full.
 
-    def __init__(self, loop: Loop, fd: int, taps: tuple[Tap, ...], sink: Sink | None = None) -> None:
+    ``sieve`` sees every chunk first and returns what is the stream's own; what it takes out goes to ``others``, which
+    hold the reading back as well.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        fd: int,
+        taps: tuple[Tap, ...],
+        sink: Sink | None = None,
+        sieve: Callable[[bytes], bytes] = bytes,
+        others: tuple[Sink, ...] = (),
+    ) -> None:
         self.fd = fd
         self.ended = False
         self._loop = loop
         self._taps = taps
         self._sink = sink
+        self._sieve = sieve
+        self._sinks = (*others, *(() if sink is None else (sink,)))
         os.set_blocking(fd, False)
         self._resume()
 
@@ -136,13 +150,21 @@ class Source:
         if not data:
             self.end()
             return
+        self.pass_on(self._sieve(data))
+        for sink in self._sinks:
+            if sink.full:
+                self._loop.unwatch(self.fd, READ)
+                sink.when_room(self._resume)
+                break
+
+    def pass_on(self, data: bytes) -> None:
+        """Hand ``data`` to the taps and the sink."""
+        if not data:
+            return
         for tap in self._taps:
             tap(data)
         if self._sink is not None:
             self._sink.write(data)
-            if self._sink.full:
-                self._loop.unwatch(self.fd, READ)
-                self._sink.when_room(self._resume)
 
     def end(self) -> None:
         """Stop reading for good."""
@@ -155,7 +177,8 @@ class Feed:
 
     ``translate`` sees every chunk first and returns what is the guest's (the escape keys act there). ``ended`` is
     called once all of the input has gone into ``pipe``: who closes that then shows the guest the end of its file.
-    ``held`` keeps the input, up to BACKLOG, until :meth:`release`: a terminal that nobody reads yet forgets it.
+    ``held`` keeps the input, up to BACKLOG, until :meth:`release`: a terminal that nobody reads yet forgets it. Held
+    input can be had by :meth:`pull` as well, piece by piece.
     """
 
     def __init__(
@@ -176,7 +199,28 @@ class Feed:
         self._sink = Sink(loop, pipe, lambda error: self.stop())
         self._ended = False
         self._held = bytearray() if held else None
+        self._wanted: tuple[int, Callable[[bytes], None]] | None = None
         loop.watch(fd, READ, self._read)
+
+    def pull(self, size: int, give: Callable[[bytes], None]) -> None:
+        """Give at most ``size`` bytes of what is held, once, as soon as there are any; none is the end of the input."""
+        self._wanted = (size, give)
+        self._give()
+
+    def _give(self) -> None:
+        if self._wanted is None or self._held is None or not (self._held or self._ended):
+            return
+        (size, give), self._wanted = self._wanted, None
+        piece = bytes(self._held[:size])
+        del self._held[:size]
+        if not self._ended:
+            self._resume()
+        give(piece)
+
+    def turn_to(self, pipe: int) -> None:
+        """Send what is held, and all that follows, another way."""
+        os.set_blocking(pipe, False)
+        self._sink = Sink(self._loop, pipe, lambda error: self.stop())
 
     def release(self) -> None:
         """Let the guest have what was held for it, and all that follows."""
@@ -211,12 +255,15 @@ class Feed:
             self.stop()
             if self._held is None:
                 self._finish()
+            else:
+                self._give()
             return
         mine = self._translate(data)
         if self._held is None:
             self._sink.write(mine)
         else:
             self._held += mine
+            self._give()
         self._pace()
 
     def _pace(self) -> None:

@@ -79,10 +79,13 @@ class HostSide:
         """Return the new folder of this run's results, with the console's log in it; None, with a warning, without."""
         if root is None:
             return None
-        from vmrun.run import results
+        from vmrun.run import history, results
 
         try:
             folder = results.make_folder(root)
+            held = history.hold(folder)
+            if held is not None:
+                self._stack.callback(os.close, held)
             results.write_dtb(folder, self._plan)
             self._log("", folder / "console.log")
             return folder

@@ -93,11 +93,16 @@ class _Session:
             try:
                 self._host.open_logs()
                 outcome = self._run_boots()
-            except VmrunError as error:
+            except (VmrunError, OSError, MemoryError, RuntimeError) as error:
+                from vmrun.run.shortage import named
+
                 self._clock.end()
-                outcome = Outcome(ENGINE_ERROR, CODE_VMRUN, str(error), phases=self._clock.phases())
+                told = named(error) or error
+                outcome = Outcome(ENGINE_ERROR, CODE_VMRUN, str(told), phases=self._clock.phases())
                 self._write_result(outcome, started)
-                raise
+                if told is error:
+                    raise
+                raise told from error
             self._write_result(outcome, started)
         return outcome
 
@@ -131,6 +136,7 @@ class _Session:
             vcpus=self._boot.remains.vcpus,
             counters=self._boot.remains.counters,
             guest_errors=self._boot.remains.guest_errors,
+            host_errors=self._boot.remains.host_errors,
             report=self._boot.remains.report if verdict.reason in FAULTS else "",
             tail=self._host.tail.bytes(),
             folder=None if self._folder is None else str(self._folder),
@@ -146,15 +152,16 @@ class _Session:
         self._boot.end(event)
 
     def _write_result(self, outcome: Outcome, started: float) -> None:
-        if self._folder is None:
+        if self._folder is None or self._policy.results is None:
             return
-        from vmrun.run import results
+        from vmrun.run import history, results
 
         try:
             results.write_acpi(self._folder, self._plan)
             results.write_result(self._folder, self._plan, outcome, started)
         except OSError as error:
             self._observer.warn(f"no result.json: {error.filename or self._folder}: {error.strerror}")
+        history.forget(self._policy.results)
 
     # ---- signals ---------------------------------------------------------------------------------------------------
 

@@ -74,6 +74,17 @@ class GuestFault:
 
 
 @frozen
+class HostFault:
+    """Something that the host refused a device: ``what`` it was doing, to which ``file``, and how often in all."""
+
+    device: str
+    what: str
+    file: str
+    errno: int
+    times: int
+
+
+@frozen
 class Verdict:
     """How a run is judged: the reason, the exit code of ``up`` and ``run``, and one line on why."""
 
@@ -100,6 +111,7 @@ class Outcome:
     vcpus: tuple[Mapping[str, int], ...] = ()
     counters: Mapping[str, int] = MappingProxyType({})
     guest_errors: tuple[GuestFault, ...] = ()
+    host_errors: tuple[HostFault, ...] = ()
     report: str = ""
     tail: bytes = b""
     folder: str | None = None

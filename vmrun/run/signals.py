@@ -14,6 +14,8 @@ from vmrun.run.loop import READ, Loop
 
 GRACE_S = 0.3
 """Seconds from a signal to the end of a process that does not come to hear of it."""
+TIDY_S = 0.2
+"""Seconds that it then has for leaving the terminal tidy."""
 KILLERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -57,7 +59,7 @@ class QuitOnSignals:
             if number is not None and not self._over.wait(GRACE_S):
                 tidying = threading.Thread(target=self._tidy, daemon=True)
                 tidying.start()
-                tidying.join(GRACE_S / 2)  # the main thread may stand where it holds what tidying needs
+                tidying.join(TIDY_S)  # the main thread may stand where it holds what tidying needs
                 os._exit(128 + number)
         os.close(fd)
 

@@ -78,10 +78,12 @@ class RawTerminal:
         self.fd = fd
         self._saved = termios.tcgetattr(fd)
         self._guardian: Guardian | None = Guardian(fd)
+        self._wanted = False
         self._raw = False
 
     def make_raw(self) -> None:
-        """Enter raw mode, again where a stop and a continue have left it."""
+        """Enter raw mode; a process in the background does so by :meth:`retake`, once it stands in the foreground."""
+        self._wanted = True
         if owns(self.fd):
             self._raw = True
             tty.setraw(self.fd, termios.TCSANOW)
@@ -90,8 +92,8 @@ class RawTerminal:
             termios.tcsetattr(self.fd, termios.TCSANOW, mode)
 
     def retake(self) -> None:
-        """Enter raw mode again after a stop and a continue, if the terminal is the guest's now."""
-        if self._raw:
+        """Enter raw mode again after a stop and a continue, if the terminal is the guest's by now."""
+        if self._wanted:
             self.make_raw()
 
     def restore(self) -> None:
@@ -106,6 +108,7 @@ class RawTerminal:
             with contextlib.suppress(termios.error):
                 termios.tcsetattr(self.fd, termios.TCSADRAIN, self._saved)
             self._raw = False
+        self._wanted = False
         guardian, self._guardian = self._guardian, None
         if guardian is not None:
             guardian.dismiss()

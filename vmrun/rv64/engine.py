@@ -6,6 +6,7 @@ Everything was decided in the plan; here it is only made real: RAM, blobs, devic
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from vmrun._core import ffi, lib
 from vmrun.engine.machine import LiveMachine, check_runnable
@@ -83,6 +84,11 @@ class SoftMachine(LiveMachine):
     def _enter(self) -> None:
         in_fd, out_fd = self._firmware
         self._core.check(lib.vmr_rv64_debug_console(self._core.handle, in_fd, out_fd), "SBI console")
+        for device in self._plan.devices:
+            if device.kind == "imsic":
+                files: Any = self._devices[device.id]
+                for hart in self._vcpus:
+                    self._core.check(lib.vmr_rv64_set_imsic(hart, files.handle), device.id)
         entry = self._plan.entry
         registers = dict(entry.registers)
         boot_hart = registers.get("a0", 0)

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "aplic_api.h"
-#include "imsic.h"
+#include "core.h"
 
 #define NAME "aplic"
 #define WORDS 32
@@ -17,6 +17,7 @@
 
 struct vmr_aplic {
   vmr_machine *machine;
+  vmr_msi messages;
   pthread_mutex_t lock;
   uint32_t sources, words;
   bool enabled_domain; /* domaincfg.IE */
@@ -24,6 +25,7 @@ struct vmr_aplic {
   uint32_t level[WORDS], pending[WORDS], enabled[WORDS];
   uint8_t mode[SOURCES_MAX + 1];
   uint32_t target[SOURCES_MAX + 1];
+  vmr_eoi *watchers[SOURCES_MAX + 1]; /* they stand still once the machine has started */
 };
 
 static bool bit(const uint32_t *words, uint32_t source) { return words[source / 32] >> source % 32 & 1; }
@@ -47,10 +49,8 @@ static bool input(const vmr_aplic *aplic, uint32_t source) {
 /* ---- messages ---------------------------------------------------------------------------------------------------- */
 
 static void send(const vmr_aplic *aplic, uint32_t target) {
-  vmr_vcpu *vcpu = vmr_vcpu_at(aplic->machine, target >> HART_SHIFT);
-  if (vcpu && vcpu->imsic)
-    vmr_imsic_send(vcpu->imsic, target & VMR_APLIC_TARGET_EIID);
-  else
+  uint64_t address = aplic->messages.base + (uint64_t)(target >> HART_SHIFT) * VMR_MSI_STRIDE;
+  if (vmr_msi_send(aplic->messages, address, target & VMR_APLIC_TARGET_EIID))
     vmr_guest_did_wrong(aplic->machine, NAME, "message to a hart that is not there");
 }
 
@@ -66,21 +66,38 @@ static void forward(vmr_aplic *aplic) {
 
 /* ---- pending bits (section 4.7) ---------------------------------------------------------------------------------- */
 
-static void aplic_set(void *chip, uint32_t gsi, bool level) {
+static void source_set(void *chip, uint32_t source, bool level) {
   vmr_aplic *aplic = chip;
-  if (!gsi || gsi > aplic->sources) return;
   pthread_mutex_lock(&aplic->lock);
-  bool before = input(aplic, gsi);
-  put_bit(aplic->level, gsi, level);
-  bool now = input(aplic, gsi);
+  bool before = input(aplic, source);
+  put_bit(aplic->level, source, level);
+  bool now = input(aplic, source);
   if (now && !before) {
-    put_bit(aplic->pending, gsi, true);
+    put_bit(aplic->pending, source, true);
     forward(aplic);
-  } else if (!now && by_level(aplic, gsi)) {
-    put_bit(aplic->pending, gsi, false);
+  } else if (!now && by_level(aplic, source)) {
+    put_bit(aplic->pending, source, false);
   }
   pthread_mutex_unlock(&aplic->lock);
 }
+
+static int source_watch(void *chip, uint32_t source, vmr_eoi *eoi) {
+  vmr_aplic *aplic = chip;
+  eoi->next = aplic->watchers[source];
+  aplic->watchers[source] = eoi;
+  return 0;
+}
+
+static const vmr_line_ops line_ops = {.set = source_set, .watch = source_watch};
+
+static int aplic_line(void *chip, uint32_t source, vmr_line *line) {
+  const vmr_aplic *aplic = chip;
+  if (!source || source > aplic->sources) return -EINVAL;
+  *line = (vmr_line){&line_ops, chip, source};
+  return 0;
+}
+
+static const vmr_irqchip_ops chip_ops = {.line = aplic_line};
 
 /* A level that is low cannot be pending, whatever is written. */
 static void set_pending(vmr_aplic *aplic, uint32_t source) {
@@ -204,12 +221,22 @@ static uint64_t aplic_read(void *device, uint64_t offset, uint32_t size) {
   return value;
 }
 
+/* Whom a write tells that an interrupt has ended: a handler of a level source writes its number to setipnum last, so that
+ * a level that still stands is sent again (section 4.9.2). */
+static vmr_eoi *ended_by(const vmr_aplic *aplic, uint64_t offset, uint32_t value) {
+  uint32_t source = offset == VMR_APLIC_SETIPNUM_BE ? __builtin_bswap32(value) : value;
+  if (offset != VMR_APLIC_SETIPNUM && offset != VMR_APLIC_SETIPNUM_LE && offset != VMR_APLIC_SETIPNUM_BE) return NULL;
+  return is_active(aplic, source) && by_level(aplic, source) ? aplic->watchers[source] : NULL;
+}
+
 static void aplic_write(void *device, uint64_t offset, uint32_t size, uint64_t value) {
   vmr_aplic *aplic = device;
   (void)size;
   pthread_mutex_lock(&aplic->lock);
   write_register(aplic, offset, (uint32_t)value);
+  vmr_eoi *ended = ended_by(aplic, offset, (uint32_t)value);
   pthread_mutex_unlock(&aplic->lock);
+  vmr_eoi_tell(ended);
 }
 
 static const vmr_bus_ops bus_ops = {.read = aplic_read, .write = aplic_write, .min_width = 4, .max_width = 4};
@@ -222,13 +249,14 @@ static void aplic_free(void *device) {
   free(aplic);
 }
 
-int vmr_aplic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t sources, vmr_aplic **out) {
+int vmr_aplic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t sources, vmr_msi messages, vmr_aplic **out) {
   *out = NULL;
   if (!sources || sources > SOURCES_MAX) return vmr_fail(machine, EINVAL, NAME ": 1 to %d sources", SOURCES_MAX);
   if (size < REGISTER_BYTES) return vmr_fail(machine, EINVAL, NAME ": the window is smaller than %d bytes", REGISTER_BYTES);
   vmr_aplic *aplic = calloc(1, sizeof *aplic);
   if (!aplic) return vmr_fail(machine, ENOMEM, "out of memory");
   aplic->machine = machine;
+  aplic->messages = messages;
   aplic->sources = sources;
   aplic->words = sources / 32 + 1;
   pthread_mutex_init(&aplic->lock, NULL);
@@ -237,7 +265,7 @@ int vmr_aplic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t so
     aplic_free(aplic);
     return rc;
   }
-  rc = vmr_irqchip_register(machine, aplic_set, aplic);
+  rc = vmr_irqchip_register(machine, &chip_ops, aplic);
   if (!rc) rc = vmr_bus_add(machine, gpa, size, &bus_ops, aplic);
   if (!rc) *out = aplic;
   return rc;

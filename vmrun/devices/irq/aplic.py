@@ -58,9 +58,7 @@ REGISTERS = RegisterMap(
 
 
 def _sources(device: DevicePlan) -> int:
-    sources = device.properties.get("sources", SOURCES)
-    assert isinstance(sources, int)
-    return sources
+    return device.number("sources", SOURCES)
 
 
 def line(wired: Interrupt) -> tuple[int, ...]:
@@ -87,7 +85,9 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Live:
     """Attach the APLIC; its messages go to the interrupt files of the machine's harts."""
     from vmrun._core import ffi, lib
 
-    code = lib.vmr_aplic_new(machine.handle, device.base, device.size, _sources(device), ffi.new("vmr_aplic **"))
+    messages = wires.messages if wires.messages is not None else ffi.new("vmr_msi *")[0]
+    place = (machine.handle, device.base, device.size)
+    code = lib.vmr_aplic_new(*place, _sources(device), messages, ffi.new("vmr_aplic **"))
     machine.check(code, device.id)
     return Quiet()
 
@@ -95,10 +95,12 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Live:
 DEVICE = DeviceType(
     kind="aplic",
     doc="RISC-V advanced platform-level interrupt controller: wired lines become messages",
+    owner="board",
     compatible=("qemu,aplic", "riscv,aplic"),
     needs=Needs(size=SIZE, trigger=None),
     properties={"sources": Property("integer", "Interrupt sources.", default=SOURCES, minimum=1, maximum=MAX_SOURCES)},
     registers=REGISTERS,
     fdt=fdt,
     realize=realize,
+    gives="lines",
 )

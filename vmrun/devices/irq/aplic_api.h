@@ -1,7 +1,7 @@
 /* APLIC (RISC-V Advanced Interrupt Architecture 1.0, chapter 4): one domain of S-mode, delivery by MSI. */
 #ifndef VMR_APLIC_API_H
 #define VMR_APLIC_API_H
-#include "core_api.h"
+#include "line_api.h"
 
 #define VMR_APLIC_DOMAINCFG 0x0000
 #define VMR_APLIC_DOMAINCFG_IE 0x100
@@ -33,7 +33,8 @@
 #define VMR_APLIC_TARGET_EIID 0x7ff
 
 typedef struct vmr_aplic vmr_aplic;
-/* size: at least 16 KiB. sources: 1 to 1023, source 0 not counted. It becomes the machine's interrupt controller: source n
- * is gsi n. Its messages go to the interrupt file of the vCPU whose index is the target's hart index. */
-int vmr_aplic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t sources, vmr_aplic **aplic);
+/* size: at least 16 KiB. sources: 1 to 1023, source 0 not counted. It becomes the machine's interrupt controller: pin n is
+ * source n. The line of a level source tells that its handler is done when it asks for a look at the level again, by
+ * setipnum (section 4.9.2). Messages go where `messages` leads, to the vCPU whose index is the target's hart index. */
+int vmr_aplic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t sources, vmr_msi messages, vmr_aplic **aplic);
 #endif

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "imsic_api.h"
 #include "imsic.h"
 
 #define NAME "imsic"
@@ -16,7 +15,7 @@
 
 struct vmr_imsic_file {
   pthread_mutex_t lock;
-  vmr_vcpu *vcpu; /* NULL where the machine has none of this index */
+  vmr_line line;
   uint32_t identities;
   uint32_t delivery, threshold;
   bool output;
@@ -25,6 +24,7 @@ struct vmr_imsic_file {
 
 struct vmr_imsic {
   vmr_machine *machine;
+  uint64_t gpa;
   uint32_t count;
   vmr_imsic_file files[FILES_MAX];
 };
@@ -46,7 +46,7 @@ static void update(vmr_imsic_file *file) {
   bool output = file->delivery && top(file);
   if (output == file->output) return;
   file->output = output;
-  if (file->vcpu) vmr_vcpu_set_irq(file->vcpu, VMR_VCPU_IRQ_S_EXT, output);
+  vmr_line_set(file->line, output);
 }
 
 /* Where a register that select chooses is kept, and which bits of it are there; NULL: it reads 0 and keeps nothing. */
@@ -75,12 +75,17 @@ static uint64_t modify(vmr_imsic_file *file, uint32_t select, uint64_t value, ui
 
 /* ---- what harts and senders do ----------------------------------------------------------------------------------- */
 
-void vmr_imsic_send(vmr_imsic_file *file, uint32_t identity) {
+/* Make an identity pending. One that the file does not have is ignored (section 3.5). */
+static void send(vmr_imsic_file *file, uint32_t identity) {
   if (!identity || identity > file->identities) return;
   pthread_mutex_lock(&file->lock);
   file->pending[identity / WORD_BITS] |= 1ull << identity % WORD_BITS;
   update(file);
   pthread_mutex_unlock(&file->lock);
+}
+
+vmr_imsic_file *vmr_imsic_file_at(vmr_imsic *imsic, uint32_t index) {
+  return index < imsic->count ? &imsic->files[index] : NULL;
 }
 
 uint32_t vmr_imsic_file_top(vmr_imsic_file *file) {
@@ -118,19 +123,27 @@ static uint64_t imsic_read(void *device, uint64_t offset, uint32_t size) {
   return 0; /* in all cases (section 3.5) */
 }
 
+/* A store of 32 bits; false: no register takes it. */
+static bool store(vmr_imsic *imsic, uint64_t offset, uint32_t value) {
+  uint64_t file = offset / VMR_IMSIC_PAGE, reg = offset % VMR_IMSIC_PAGE;
+  if (file >= imsic->count || (reg != VMR_IMSIC_SETEIPNUM_LE && reg != VMR_IMSIC_SETEIPNUM_BE)) return false;
+  send(&imsic->files[file], reg == VMR_IMSIC_SETEIPNUM_BE ? __builtin_bswap32(value) : value);
+  return true;
+}
+
 static void imsic_write(void *device, uint64_t offset, uint32_t size, uint64_t value) {
   vmr_imsic *imsic = device;
   (void)size;
-  uint64_t file = offset / VMR_IMSIC_PAGE, reg = offset % VMR_IMSIC_PAGE;
-  if (file >= imsic->count || reg > VMR_IMSIC_SETEIPNUM_BE) {
-    vmr_guest_did_wrong(imsic->machine, NAME, "write of a reserved offset");
-    return;
-  }
-  uint32_t identity = (uint32_t)value;
-  vmr_imsic_send(&imsic->files[file], reg == VMR_IMSIC_SETEIPNUM_BE ? __builtin_bswap32(identity) : identity);
+  if (!store(imsic, offset, (uint32_t)value)) vmr_guest_did_wrong(imsic->machine, NAME, "write of a reserved offset");
+}
+
+static int message(void *chip, uint64_t address, uint32_t data) {
+  vmr_imsic *imsic = chip;
+  return address >= imsic->gpa && store(imsic, address - imsic->gpa, data) ? 0 : -EINVAL;
 }
 
 static const vmr_bus_ops bus_ops = {.read = imsic_read, .write = imsic_write, .min_width = 4, .max_width = 4};
+static const vmr_msi_ops msi_ops = {.send = message};
 
 /* ---- its life ---------------------------------------------------------------------------------------------------- */
 
@@ -140,16 +153,8 @@ static void imsic_free(void *device) {
   free(imsic);
 }
 
-static void connect(vmr_imsic *imsic, uint32_t identities) {
-  for (uint32_t i = 0; i < imsic->count; i++) {
-    vmr_imsic_file *file = &imsic->files[i];
-    file->identities = identities;
-    file->vcpu = vmr_vcpu_at(imsic->machine, i);
-    if (file->vcpu) file->vcpu->imsic = file;
-  }
-}
-
-int vmr_imsic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t files, uint32_t identities, vmr_imsic **out) {
+int vmr_imsic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t files, uint32_t identities,
+                  const vmr_line *outputs, vmr_imsic **out) {
   *out = NULL;
   if (!files || files > FILES_MAX) return vmr_fail(machine, EINVAL, NAME ": 1 to %d interrupt files", FILES_MAX);
   if (!identities || identities > IDENTITIES_MAX || (identities + 1) % WORD_BITS)
@@ -159,18 +164,22 @@ int vmr_imsic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t fi
   vmr_imsic *imsic = calloc(1, sizeof *imsic);
   if (!imsic) return vmr_fail(machine, ENOMEM, "out of memory");
   imsic->machine = machine;
+  imsic->gpa = gpa;
   imsic->count = files;
+  for (uint32_t i = 0; i < files; i++) {
+    imsic->files[i].identities = identities;
+    imsic->files[i].line = outputs[i];
+  }
   for (uint32_t i = 0; i < FILES_MAX; i++) pthread_mutex_init(&imsic->files[i].lock, NULL);
   int rc = vmr_on_free(machine, imsic_free, imsic);
   if (rc) {
     imsic_free(imsic);
     return rc;
   }
-  rc = vmr_bus_add(machine, gpa, size, &bus_ops, imsic);
-  if (rc) return rc;
-  connect(imsic, identities);
-  *out = imsic;
-  return 0;
+  rc = vmr_msi_register(machine, (vmr_msi){&msi_ops, imsic, gpa});
+  if (!rc) rc = vmr_bus_add(machine, gpa, size, &bus_ops, imsic);
+  if (!rc) *out = imsic;
+  return rc;
 }
 
 /* ---- for those who look on --------------------------------------------------------------------------------------- */

@@ -2,12 +2,12 @@
 #ifndef VMR_IMSIC_H
 #define VMR_IMSIC_H
 #include "core.h"
+#include "imsic_api.h"
 
 typedef struct vmr_imsic_file vmr_imsic_file;
 
-/* A message: make an identity pending. One that the file does not have is ignored (Advanced Interrupt Architecture 1.0,
- * section 3.5). */
-void vmr_imsic_send(vmr_imsic_file *file, uint32_t identity);
+/* File number `index`, or NULL. It lives as long as the machine. */
+vmr_imsic_file *vmr_imsic_file_at(vmr_imsic *imsic, uint32_t index);
 /* The pending and enabled identity of highest priority that passes the threshold; 0: none. */
 uint32_t vmr_imsic_file_top(vmr_imsic_file *file);
 /* The same, and it is no longer pending. */

@@ -5,9 +5,9 @@ Spec: RISC-V Advanced Interrupt Architecture 1.0, chapter 3. Devicetree: interru
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vmrun.devices.model import DeviceType, FdtContext, Live, Needs, Nodes, Property, Quiet, Wires, label_of, reg
+from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Property, Quiet, Wires, label_of, reg
 from vmrun.devices.registers import READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
 from vmrun.plan.model import DevicePlan
 from vmrun.tables.fdt import Cells, Empty, FdtNode, Ref, Strings
@@ -44,9 +44,7 @@ INDIRECT = RegisterMap(
 
 
 def _ids(device: DevicePlan) -> int:
-    ids = device.properties.get("ids", IDS)
-    assert isinstance(ids, int)
-    return ids
+    return device.number("ids", IDS)
 
 
 def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
@@ -66,23 +64,35 @@ def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
     return Nodes((FdtNode(f"interrupt-controller@{device.base:x}", props, label=label_of(device)),))
 
 
-def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Live:
+class Imsic(Quiet):
+    """The live interrupt files. An engine whose harts are not KVM's gives each hart its own (``handle``)."""
+
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+
+
+def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Imsic:
     """Attach the interrupt files; the machine's vCPUs must have been added, each gets one."""
     from vmrun._core import ffi, lib
+    from vmrun.core.line import array
 
     out = ffi.new("vmr_imsic **")
-    code = lib.vmr_imsic_new(machine.handle, device.base, device.size, machine.vcpu_count, _ids(device), out)
+    outputs = wires.vcpu_lines(S_EXTERNAL)
+    place = (machine.handle, device.base, device.size)
+    code = lib.vmr_imsic_new(*place, len(outputs), _ids(device), array(outputs), out)
     machine.check(code, device.id)
-    return Quiet()
+    return Imsic(out[0])
 
 
 DEVICE = DeviceType(
     kind="imsic",
     doc="RISC-V incoming MSI controllers, one of S-mode a hart",
+    owner="board",
     compatible=("qemu,imsics", "riscv,imsics"),
     needs=Needs(size=PAGE, trigger=None),
     properties={"ids": Property("integer", "Interrupt identities.", default=IDS, minimum=63, maximum=2047)},
     registers=REGISTERS,
     fdt=fdt,
     realize=realize,
+    gives="messages",
 )

@@ -1,7 +1,7 @@
 /* IMSIC (RISC-V Advanced Interrupt Architecture 1.0, chapter 3): one interrupt file of S-mode a hart. */
 #ifndef VMR_IMSIC_API_H
 #define VMR_IMSIC_API_H
-#include "core_api.h"
+#include "line_api.h"
 
 #define VMR_IMSIC_PAGE 4096
 #define VMR_IMSIC_SETEIPNUM_LE 0     /* in a page */
@@ -14,9 +14,10 @@
 #define VMR_ISELECT_EIE 0xc0
 
 typedef struct vmr_imsic vmr_imsic;
-/* A page for each of `files` interrupt files, 1 to 64; file i is that of the vCPU with index i, which must have been added
- * already to be told. identities: 63 to 2047, one less than a multiple of 64. */
-int vmr_imsic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t files, uint32_t identities, vmr_imsic **imsic);
+/* A page for each of `files` interrupt files, 1 to 64; file i drives outputs[i]. identities: 63 to 2047, one less than a
+ * multiple of 64. It becomes the place where the machine's messages go. */
+int vmr_imsic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t files, uint32_t identities,
+                  const vmr_line *outputs, vmr_imsic **imsic);
 /* What the hart does through siselect and sireg. -ENOENT: there is no such register. set writes the bits of mask. */
 int vmr_imsic_get(vmr_imsic *imsic, uint32_t file, uint32_t select, uint64_t *value);
 int vmr_imsic_set(vmr_imsic *imsic, uint32_t file, uint32_t select, uint64_t value, uint64_t mask);

@@ -15,6 +15,7 @@ typedef struct context {
   uint32_t enable[WORDS];
   uint32_t threshold;
   bool output;
+  vmr_line line;
 } context;
 
 struct vmr_plic {
@@ -24,6 +25,7 @@ struct vmr_plic {
   uint32_t level[WORDS], pending[WORDS], claimed[WORDS];
   uint8_t priority[SOURCES_MAX + 1];
   context context[CONTEXTS_MAX];
+  vmr_eoi *watchers[SOURCES_MAX + 1]; /* of each source's completion; they stand still once the machine has started */
 };
 
 static bool bit(const uint32_t *words, uint32_t source) { return words[source / 32] >> source % 32 & 1; }
@@ -51,8 +53,7 @@ static void update(vmr_plic *plic) {
     bool output = best(plic, ctx, ctx->threshold) != 0;
     if (output == ctx->output) continue;
     ctx->output = output;
-    vmr_vcpu *vcpu = vmr_vcpu_at(plic->machine, i);
-    if (vcpu) vmr_vcpu_set_irq(vcpu, VMR_VCPU_IRQ_S_EXT, output);
+    vmr_line_set(ctx->line, output);
   }
 }
 
@@ -61,19 +62,36 @@ static void gate(vmr_plic *plic, uint32_t source) {
   if (bit(plic->level, source) && !bit(plic->claimed, source)) set_bit(plic->pending, source);
 }
 
-static void plic_set(void *chip, uint32_t gsi, bool level) {
+static void source_set(void *chip, uint32_t source, bool level) {
   vmr_plic *plic = chip;
-  if (!gsi || gsi > plic->sources) return;
   pthread_mutex_lock(&plic->lock);
   if (level) {
-    set_bit(plic->level, gsi);
-    gate(plic, gsi);
+    set_bit(plic->level, source);
+    gate(plic, source);
     update(plic);
   } else {
-    clear_bit(plic->level, gsi); /* a request that went through stays */
+    clear_bit(plic->level, source); /* a request that went through stays */
   }
   pthread_mutex_unlock(&plic->lock);
 }
+
+static int source_watch(void *chip, uint32_t source, vmr_eoi *eoi) {
+  vmr_plic *plic = chip;
+  eoi->next = plic->watchers[source];
+  plic->watchers[source] = eoi;
+  return 0;
+}
+
+static const vmr_line_ops line_ops = {.set = source_set, .watch = source_watch};
+
+static int plic_line(void *chip, uint32_t source, vmr_line *line) {
+  const vmr_plic *plic = chip;
+  if (!source || source > plic->sources) return -EINVAL;
+  *line = (vmr_line){&line_ops, chip, source};
+  return 0;
+}
+
+static const vmr_irqchip_ops chip_ops = {.line = plic_line};
 
 static uint32_t claim(vmr_plic *plic, context *ctx) {
   uint32_t source = best(plic, ctx, 0); /* the threshold masks the notification, not the claim (section 8) */
@@ -84,14 +102,16 @@ static uint32_t claim(vmr_plic *plic, context *ctx) {
   return source;
 }
 
-static void complete(vmr_plic *plic, const context *ctx, uint64_t source) {
+/* Returns whom to tell of it. */
+static vmr_eoi *complete(vmr_plic *plic, const context *ctx, uint64_t source) {
   if (!source || source > plic->sources || !bit(ctx->enable, (uint32_t)source)) {
     vmr_guest_did_wrong(plic->machine, NAME, "completion of a source that the context has not enabled");
-    return;
+    return NULL;
   }
   clear_bit(plic->claimed, (uint32_t)source);
   gate(plic, (uint32_t)source);
   update(plic);
+  return plic->watchers[source];
 }
 
 /* Which enable word an offset names; false where there is none. */
@@ -118,33 +138,32 @@ static uint32_t read_register(vmr_plic *plic, uint64_t offset) {
   return 0;
 }
 
-static void write_register(vmr_plic *plic, uint64_t offset, uint32_t value) {
+/* Returns whom to tell that an interrupt has ended. */
+static vmr_eoi *write_register(vmr_plic *plic, uint64_t offset, uint32_t value) {
   uint32_t index, word;
   if (offset < VMR_PLIC_PENDING && offset / 4 <= plic->sources && offset) {
     plic->priority[offset / 4] = value & VMR_PLIC_PRIORITY_MAX; /* WARL */
     update(plic);
-    return;
+    return NULL;
   }
   if (offset >= VMR_PLIC_ENABLE && offset < VMR_PLIC_CONTEXT && enable_word(plic, offset, &index, &word)) {
     uint32_t top = (plic->sources + 1) % 32;
     uint32_t there = word == plic->words - 1 && top ? (1u << top) - 1 : ~0u;
     plic->context[index].enable[word] = value & there & (word ? ~0u : ~1u);
     update(plic);
-    return;
+    return NULL;
   }
   if (offset >= VMR_PLIC_CONTEXT && (offset - VMR_PLIC_CONTEXT) / VMR_PLIC_CONTEXT_STRIDE < plic->contexts) {
     context *ctx = &plic->context[(offset - VMR_PLIC_CONTEXT) / VMR_PLIC_CONTEXT_STRIDE];
     if (offset % VMR_PLIC_CONTEXT_STRIDE == VMR_PLIC_THRESHOLD) {
       ctx->threshold = value & VMR_PLIC_PRIORITY_MAX;
       update(plic);
-      return;
+      return NULL;
     }
-    if (offset % VMR_PLIC_CONTEXT_STRIDE == VMR_PLIC_CLAIM) {
-      complete(plic, ctx, value);
-      return;
-    }
+    if (offset % VMR_PLIC_CONTEXT_STRIDE == VMR_PLIC_CLAIM) return complete(plic, ctx, value);
   }
   vmr_guest_did_wrong(plic->machine, NAME, "write of a reserved or read-only offset");
+  return NULL;
 }
 
 static uint64_t plic_read(void *device, uint64_t offset, uint32_t size) {
@@ -160,8 +179,9 @@ static void plic_write(void *device, uint64_t offset, uint32_t size, uint64_t va
   vmr_plic *plic = device;
   (void)size;
   pthread_mutex_lock(&plic->lock);
-  write_register(plic, offset, (uint32_t)value);
+  vmr_eoi *ended = write_register(plic, offset, (uint32_t)value);
   pthread_mutex_unlock(&plic->lock);
+  vmr_eoi_tell(ended);
 }
 
 static const vmr_bus_ops bus_ops = {.read = plic_read, .write = plic_write, .min_width = 4, .max_width = 4};
@@ -172,7 +192,8 @@ static void plic_free(void *device) {
   free(plic);
 }
 
-int vmr_plic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t sources, uint32_t contexts, vmr_plic **out) {
+int vmr_plic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t sources, uint32_t contexts,
+                 const vmr_line *outputs, vmr_plic **out) {
   *out = NULL;
   if (!sources || sources > SOURCES_MAX || !contexts || contexts > CONTEXTS_MAX)
     return vmr_fail(machine, EINVAL, NAME ": 1 to %d sources and 1 to %d contexts", SOURCES_MAX, CONTEXTS_MAX);
@@ -184,13 +205,14 @@ int vmr_plic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t sou
   plic->sources = sources;
   plic->contexts = contexts;
   plic->words = sources / 32 + 1;
+  for (uint32_t i = 0; i < contexts; i++) plic->context[i].line = outputs[i];
   pthread_mutex_init(&plic->lock, NULL);
   int rc = vmr_on_free(machine, plic_free, plic);
   if (rc) {
     plic_free(plic);
     return rc;
   }
-  rc = vmr_irqchip_register(machine, plic_set, plic);
+  rc = vmr_irqchip_register(machine, &chip_ops, plic);
   if (!rc) rc = vmr_bus_add(machine, gpa, size, &bus_ops, plic);
   if (!rc) *out = plic;
   return rc;

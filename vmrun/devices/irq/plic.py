@@ -37,9 +37,7 @@ REGISTERS = RegisterMap(
 
 
 def _sources(device: DevicePlan) -> int:
-    sources = device.properties.get("sources", SOURCES)
-    assert isinstance(sources, int)
-    return sources
+    return device.number("sources", SOURCES)
 
 
 def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
@@ -67,9 +65,12 @@ class Plic(Quiet):
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Plic:
     """Attach the PLIC; the machine's vCPUs must have been added, each gets a context."""
     from vmrun._core import ffi, lib
+    from vmrun.core.line import array
 
     plic = ffi.new("vmr_plic **")
-    code = lib.vmr_plic_new(machine.handle, device.base, device.size, _sources(device), machine.vcpu_count, plic)
+    outputs = wires.vcpu_lines(S_EXTERNAL)
+    place = (machine.handle, device.base, device.size)
+    code = lib.vmr_plic_new(*place, _sources(device), len(outputs), array(outputs), plic)
     machine.check(code, device.id)
     return Plic(plic[0])
 
@@ -77,10 +78,12 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Plic:
 DEVICE = DeviceType(
     kind="plic",
     doc="RISC-V platform-level interrupt controller",
+    owner="board",
     compatible=("sifive,plic-1.0.0", "riscv,plic0"),
     needs=Needs(size=0x600000, trigger=None),
     properties={"sources": Property("integer", "Interrupt sources.", default=SOURCES, minimum=1, maximum=MAX_SOURCES)},
     registers=REGISTERS,
     fdt=fdt,
     realize=realize,
+    gives="lines",
 )

@@ -1,7 +1,7 @@
 /* PLIC (RISC-V Platform-Level Interrupt Controller Specification 1.0.0, chapter 3). */
 #ifndef VMR_PLIC_API_H
 #define VMR_PLIC_API_H
-#include "core_api.h"
+#include "line_api.h"
 
 #define VMR_PLIC_PRIORITY 0          /* + 4 * source */
 #define VMR_PLIC_PENDING 4096        /* one bit a source */
@@ -14,9 +14,10 @@
 #define VMR_PLIC_PRIORITY_MAX 7
 
 typedef struct vmr_plic vmr_plic;
-/* sources: 1 to 1023, source 0 not counted. contexts: 1 to 64; context i is S-mode of the vCPU with index i. It becomes
- * the machine's interrupt controller: source n is gsi n. */
-int vmr_plic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t sources, uint32_t contexts, vmr_plic **plic);
+/* sources: 1 to 1023, source 0 not counted. contexts: 1 to 64; context i drives outputs[i]. It becomes the machine's
+ * interrupt controller: pin n is source n. The line of a source tells of its completion. */
+int vmr_plic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t sources, uint32_t contexts,
+                 const vmr_line *outputs, vmr_plic **plic);
 typedef struct vmr_plic_source {
   uint32_t level;   /* of the wired line */
   uint32_t pending;

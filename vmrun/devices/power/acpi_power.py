@@ -69,6 +69,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> PowerSwit
 DEVICE = DeviceType(
     kind="acpi-power",
     doc="power switch by ACPI's sleep and reset registers",
+    owner="board",
     needs=Needs(size=3, align=1, trigger=None),
     registers=REGISTERS,
     realize=realize,

@@ -59,6 +59,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Controlle
 DEVICE = DeviceType(
     kind="i8042",
     doc="reset by the keyboard controller's command port",
+    owner="board",
     needs=Needs(size=1, align=1, trigger=None, space="pio"),
     registers=REGISTERS,
     realize=realize,

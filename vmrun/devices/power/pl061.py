@@ -13,15 +13,17 @@ from vmrun.devices import primecell
 from vmrun.devices.model import (
     DeviceType,
     FdtContext,
+    Line,
     Needs,
     Nodes,
     Props,
     Quiet,
+    Unconnected,
     Wires,
     interrupts,
-    irq_of,
     label_of,
     reg,
+    set_line,
 )
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
 from vmrun.devices.wait import Timer
@@ -86,9 +88,9 @@ def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
 class Pl061(Quiet):
     """The live lines: outputs go nowhere, inputs are low, but for the power key's while it is pressed."""
 
-    def __init__(self, device: DevicePlan, machine: CoreMachine) -> None:
+    def __init__(self, machine: CoreMachine, wires: Wires) -> None:
         self._machine = machine
-        self._irq = irq_of(device)
+        self._line: Line = wires.line
         self._lock = threading.RLock()
         self._timer = Timer(self.release_power)
         self._kept = dict.fromkeys(_KEPT, 0)
@@ -113,7 +115,7 @@ class Pl061(Quiet):
         """Let go of everything: no interrupt line is driven from here on."""
         with self._lock:
             self._timer.stop()
-            self._irq = 0
+            self._line = Unconnected()
 
     def _data(self) -> int:
         outputs = self._kept["DIR"]
@@ -140,8 +142,7 @@ class Pl061(Quiet):
         level = bool(self._raw() & self._kept["IE"])
         if level != self._level:
             self._level = level
-            if self._irq:
-                self._machine.set_irq(self._irq, level)
+            set_line(self._line, level)
 
     def read(self, offset: int, size: int) -> int:
         """Return a register; Linux reads its lowest byte alone."""
@@ -184,7 +185,7 @@ class Pl061(Quiet):
 
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Pl061:
     """Attach the lines."""
-    gpio = Pl061(device, machine)
+    gpio = Pl061(machine, wires)
     machine.claim(device.base, device.size, gpio)
     machine.before_close(gpio.close)
     return gpio
@@ -193,6 +194,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Pl061:
 DEVICE = DeviceType(
     kind="pl061",
     doc="ARM's GPIO, with the power key on a line",
+    owner="board",
     compatible=primecell.compatible("arm,pl061"),
     needs=Needs(size=0x1000),
     registers=REGISTERS,

@@ -80,6 +80,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Finisher:
 DEVICE = DeviceType(
     kind="sifive-test",
     doc="power switch that can end a run with a value",
+    owner="board",
     compatible=("sifive,test1", "sifive,test0", "syscon"),
     needs=Needs(size=0x1000, trigger=None),
     registers=REGISTERS,

@@ -12,7 +12,7 @@ import time
 from itertools import product
 from typing import TYPE_CHECKING
 
-from vmrun.devices.model import DeviceType, Needs, Quiet, Wires, irq_of
+from vmrun.devices.model import DeviceType, Needs, Quiet, Wires, set_line
 from vmrun.devices.registers import READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
 from vmrun.devices.wait import Timer
 from vmrun.plan.model import DevicePlan
@@ -77,9 +77,9 @@ class CmosRtc(Quiet):
     The guest may set its own time: that is an offset to the host's clock, and the host's stays as it is.
     """
 
-    def __init__(self, device: DevicePlan, machine: CoreMachine, wires: Wires) -> None:
+    def __init__(self, machine: CoreMachine, wires: Wires) -> None:
         self._machine = machine
-        self._irq = irq_of(device)
+        self._line = wires.line
         self._clock_ns = wires.clock_ns
         self._lock = threading.RLock()
         self._timer = Timer(self.expire)
@@ -203,8 +203,7 @@ class CmosRtc(Quiet):
         level = bool(self._flags & self._memory[B] & ALARM_FLAG)
         if level != self._level:
             self._level = level
-            if self._irq:
-                self._machine.set_irq(self._irq, level)
+            set_line(self._line, level)
 
     def close(self) -> None:
         """Forget the alarm: no interrupt line is driven from here on."""
@@ -269,7 +268,7 @@ class CmosRtc(Quiet):
 
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> CmosRtc:
     """Attach the clock."""
-    rtc = CmosRtc(device, machine, wires)
+    rtc = CmosRtc(machine, wires)
     machine.claim(device.bus_base, device.size, rtc)
     machine.before_close(rtc.close)
     return rtc
@@ -278,6 +277,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> CmosRtc:
 DEVICE = DeviceType(
     kind="cmos-rtc",
     doc="real-time clock of a PC",
+    boards=("microvm",),
     needs=Needs(size=2, align=1, trigger="edge", space="pio"),
     registers=REGISTERS,
     aml=aml,

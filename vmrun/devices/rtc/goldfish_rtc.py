@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Props, Wires, interrupts, irq_of, reg
+from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Props, Wires, interrupts, reg, set_line
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
 from vmrun.devices.wait import Timer
 from vmrun.plan.model import DevicePlan
@@ -47,9 +47,9 @@ class GoldfishRtc:
     The guest may set its own time: that is an offset to the host's clock, and the host's stays as it is.
     """
 
-    def __init__(self, device: DevicePlan, machine: CoreMachine, wires: Wires) -> None:
+    def __init__(self, machine: CoreMachine, wires: Wires) -> None:
         self._machine = machine
-        self._irq = irq_of(device)
+        self._line = wires.line
         self._clock_ns = wires.clock_ns
         self._lock = threading.RLock()
         self._timer = Timer(self.expire)
@@ -74,7 +74,7 @@ class GoldfishRtc:
         level = self._pending and self._enabled
         if level != self._level:
             self._level = level
-            self._machine.set_irq(self._irq, level)
+            set_line(self._line, level)
 
     def expire(self) -> None:
         """Let the alarm ring if its time has come; else wait on. The timer calls it, and so may a test."""
@@ -153,7 +153,7 @@ class GoldfishRtc:
 
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> GoldfishRtc:
     """Attach the clock."""
-    rtc = GoldfishRtc(device, machine, wires)
+    rtc = GoldfishRtc(machine, wires)
     machine.claim(device.base, device.size, rtc)
     machine.before_close(rtc.close)
     return rtc
@@ -162,6 +162,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> GoldfishR
 DEVICE = DeviceType(
     kind="goldfish-rtc",
     doc="real-time clock with an alarm",
+    boards=("riscv_virt",),
     compatible=("google,goldfish-rtc",),
     needs=Needs(size=0x1000),
     registers=REGISTERS,

@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from vmrun.devices import primecell
-from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Props, Quiet, Wires, interrupts, irq_of, reg
+from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Props, Quiet, Wires, interrupts, reg, set_line
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
 from vmrun.devices.wait import Timer
 from vmrun.plan.model import DevicePlan
@@ -58,9 +58,9 @@ class Pl031(Quiet):
     may set its own time: that is an offset to the host's clock, and the host's stays as it is.
     """
 
-    def __init__(self, device: DevicePlan, machine: CoreMachine, wires: Wires) -> None:
+    def __init__(self, machine: CoreMachine, wires: Wires) -> None:
         self._machine = machine
-        self._irq = irq_of(device)
+        self._line = wires.line
         self._clock_ns = wires.clock_ns
         self._lock = threading.RLock()
         self._timer = Timer(self.expire)
@@ -83,7 +83,7 @@ class Pl031(Quiet):
         level = self._pending and self._unmasked
         if level != self._level:
             self._level = level
-            self._machine.set_irq(self._irq, level)
+            set_line(self._line, level)
 
     def _arm(self) -> None:
         """Look for the alarm's time, after a change of it or of the clock."""
@@ -160,7 +160,7 @@ class Pl031(Quiet):
 
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Pl031:
     """Attach the clock."""
-    rtc = Pl031(device, machine, wires)
+    rtc = Pl031(machine, wires)
     machine.claim(device.base, device.size, rtc)
     machine.before_close(rtc.close)
     return rtc
@@ -169,6 +169,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Pl031:
 DEVICE = DeviceType(
     kind="pl031",
     doc="ARM's real-time clock, with an alarm",
+    owner="board",
     compatible=primecell.compatible("arm,pl031"),
     needs=Needs(size=0x1000),
     registers=REGISTERS,

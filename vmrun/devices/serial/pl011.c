@@ -19,7 +19,7 @@
 struct vmr_pl011 {
   vmr_machine *machine;
   vmr_serial serial;
-  uint32_t gsi;
+  vmr_line line;
   bool irq, tx_stalled, overrun;
   uint16_t lines; /* as in UARTFR */
   uint16_t ris, imsc, cr, ibrd;
@@ -42,7 +42,7 @@ static uint32_t rx_trigger(const vmr_pl011 *uart) {
 
 static void update_irq(vmr_pl011 *uart) {
   bool level = (uart->ris & uart->imsc) != 0;
-  if (level != uart->irq) vmr_irq_set(uart->machine, uart->gsi, uart->irq = level);
+  if (level != uart->irq) vmr_line_set(uart->line, uart->irq = level);
 }
 
 /* A byte has arrived. The timeout of 32 bit times has always passed: nothing here is as slow as a line. */
@@ -103,7 +103,7 @@ static uint32_t receive(vmr_pl011 *uart) {
 static uint32_t flags(const vmr_pl011 *uart) {
   const vmr_serial *serial = &uart->serial;
   uint32_t value = uart->lines | (vmr_serial_ready(serial) ? VMR_PL011_FR_TXFE : VMR_PL011_FR_BUSY);
-  if (serial->tx_count == VMR_SERIAL_TX) value |= VMR_PL011_FR_TXFF;
+  if (vmr_outlet_waiting(serial->out) == VMR_OUTLET_BYTES) value |= VMR_PL011_FR_TXFF;
   if (!serial->rx_count) value |= VMR_PL011_FR_RXFE;
   if (serial->rx_count >= fifo_depth(uart)) value |= VMR_PL011_FR_RXFF;
   return value;
@@ -213,13 +213,13 @@ static void uart_free(void *device) {
   free(uart);
 }
 
-int vmr_pl011_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t gsi, int in_fd, int out_fd, vmr_pl011 **out) {
+int vmr_pl011_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line line, int in_fd, int out_fd, vmr_pl011 **out) {
   *out = NULL;
   if (size != WINDOW) return vmr_fail(machine, EINVAL, NAME ": a window of 4096 bytes is needed");
   vmr_pl011 *uart = calloc(1, sizeof *uart);
   if (!uart) return vmr_fail(machine, ENOMEM, "out of memory");
   uart->machine = machine;
-  uart->gsi = gsi;
+  uart->line = line;
   uart->lines = LINES;
   uart->cr = CR_RESET;
   uart->ifls = IFLS_RESET;
@@ -238,7 +238,7 @@ int vmr_pl011_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t gs
 void vmr_pl011_get_state(vmr_pl011 *uart, vmr_pl011_state *state) {
   const vmr_serial *serial = &uart->serial;
   pthread_mutex_lock(&uart->serial.lock);
-  *state = (vmr_pl011_state){serial->rx_count, serial->tx_count, uart->irq, !serial->in_ended,
-                             (uint32_t)(serial->out.fd < 0 ? 0 : serial->out_errno)};
+  *state = (vmr_pl011_state){serial->rx_count, vmr_outlet_waiting(serial->out), uart->irq, !serial->in_ended,
+                             (uint32_t)vmr_outlet_errno(serial->out)};
   pthread_mutex_unlock(&uart->serial.lock);
 }

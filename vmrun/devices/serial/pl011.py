@@ -8,7 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vmrun.devices import primecell
-from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Props, Quiet, Wires, interrupts, irq_of, reg
+from vmrun.devices.model import (
+    DeviceType,
+    Driver,
+    FdtContext,
+    Needs,
+    Nodes,
+    Props,
+    Quiet,
+    Wires,
+    interrupts,
+    reg,
+)
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
 from vmrun.plan.model import DevicePlan
 from vmrun.tables.fdt import FdtNode, Strings
@@ -113,7 +124,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Uart:
 
     in_fd, out_fd = wires.stream(device.id)
     uart = ffi.new("vmr_pl011 **")
-    code = lib.vmr_pl011_new(machine.handle, device.base, device.size, irq_of(device), in_fd, out_fd, uart)
+    code = lib.vmr_pl011_new(machine.handle, device.base, device.size, wires.c_line(), in_fd, out_fd, uart)
     machine.check(code, device.id)
     return Uart(uart[0])
 
@@ -121,7 +132,9 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Uart:
 DEVICE = DeviceType(
     kind="pl011",
     doc="ARM's serial port",
+    owner="board",
     compatible=primecell.compatible("arm,pl011"),
+    driver=Driver(None, ("CONFIG_SERIAL_AMBA_PL011_CONSOLE",)),  # Linux 6.12, drivers/tty/serial/Kconfig
     needs=Needs(size=0x1000),
     registers=REGISTERS,
     fdt=fdt,

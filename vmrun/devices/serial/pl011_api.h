@@ -1,7 +1,7 @@
 /* PL011 UART (ARM DDI 0183G, chapter 3); registers of 32 bits, 4 bytes apart. */
 #ifndef VMR_PL011_API_H
 #define VMR_PL011_API_H
-#include "core_api.h"
+#include "line_api.h"
 
 #define VMR_PL011_DR 0
 #define VMR_PL011_DR_OE 2048
@@ -54,7 +54,7 @@
 
 typedef struct vmr_pl011 vmr_pl011;
 /* gpa, size: the window, 4096 bytes. Descriptors as for the 16550. */
-int vmr_pl011_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t gsi, int in_fd, int out_fd, vmr_pl011 **uart);
+int vmr_pl011_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line line, int in_fd, int out_fd, vmr_pl011 **uart);
 typedef struct vmr_pl011_state {
   uint32_t rx_waiting; /* bytes the guest has not read */
   uint32_t tx_waiting; /* bytes the host has not taken */

@@ -12,7 +12,7 @@
 struct vmr_uart16550 {
   vmr_machine *machine;
   vmr_serial serial;
-  uint32_t gsi;
+  vmr_line line;
   bool irq, thre_pending, tx_stalled, overrun;
   uint8_t ier, fcr, lcr, mcr, msr, scr;
   uint16_t divisor;
@@ -37,7 +37,7 @@ static uint8_t cause(const vmr_uart16550 *uart) {
 
 static void update_irq(vmr_uart16550 *uart) {
   bool level = cause(uart) != VMR_UART_IIR_NONE;
-  if (level != uart->irq) vmr_irq_set(uart->machine, uart->gsi, uart->irq = level);
+  if (level != uart->irq) vmr_line_set(uart->line, uart->irq = level);
 }
 
 /* Locked: the host moved bytes. */
@@ -175,14 +175,14 @@ static void uart_free(void *device) {
   free(uart);
 }
 
-int vmr_uart16550_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t gsi, int in_fd, int out_fd,
+int vmr_uart16550_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line line, int in_fd, int out_fd,
                       vmr_uart16550 **out) {
   *out = NULL;
   if (size <= VMR_UART_SCR) return vmr_fail(machine, EINVAL, NAME ": a window of 8 bytes or more is needed");
   vmr_uart16550 *uart = calloc(1, sizeof *uart);
   if (!uart) return vmr_fail(machine, ENOMEM, "out of memory");
   uart->machine = machine;
-  uart->gsi = gsi;
+  uart->line = line;
   uart->msr = MSR_LINES;
   uart->divisor = 12; /* 9600 baud at 1.8432 MHz: what a reset leaves is undefined, this divides by no zero */
   vmr_serial_init(&uart->serial, machine, moved, uart);
@@ -200,7 +200,7 @@ int vmr_uart16550_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_
 void vmr_uart16550_get_state(vmr_uart16550 *uart, vmr_uart16550_state *state) {
   const vmr_serial *serial = &uart->serial;
   pthread_mutex_lock(&uart->serial.lock);
-  *state = (vmr_uart16550_state){serial->rx_count, serial->tx_count, uart->divisor, uart->irq, !serial->in_ended,
-                                 (uint32_t)(serial->out.fd < 0 ? 0 : serial->out_errno)};
+  *state = (vmr_uart16550_state){serial->rx_count, vmr_outlet_waiting(serial->out), uart->divisor,
+                                 uart->irq,        !serial->in_ended,               (uint32_t)vmr_outlet_errno(serial->out)};
   pthread_mutex_unlock(&uart->serial.lock);
 }

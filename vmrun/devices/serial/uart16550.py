@@ -7,9 +7,10 @@ Devicetree: serial/8250.yaml. ACPI: PNP0501, 16550A-compatible COM port (Linux d
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Props, Wires, interrupts, irq_of, reg
+from vmrun.devices.model import DeviceType, Driver, FdtContext, Needs, Nodes, Props, Wires, interrupts, reg
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
 from vmrun.plan.model import DevicePlan
 from vmrun.tables.fdt import Cells, FdtNode, Strings
@@ -102,7 +103,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Uart:
 
     in_fd, out_fd = wires.stream(device.id)
     uart = ffi.new("vmr_uart16550 **")
-    code = lib.vmr_uart16550_new(machine.handle, device.bus_base, device.size, irq_of(device), in_fd, out_fd, uart)
+    code = lib.vmr_uart16550_new(machine.handle, device.bus_base, device.size, wires.c_line(), in_fd, out_fd, uart)
     machine.check(code, device.id)
     return Uart(uart[0])
 
@@ -110,7 +111,11 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Uart:
 DEVICE = DeviceType(
     kind="uart16550",
     doc="16550A serial port",
+    owner="board",
     compatible=("ns16550a",),
+    driver=Driver(
+        None, ("CONFIG_SERIAL_8250_CONSOLE",), MappingProxyType({"fdt": ("CONFIG_SERIAL_OF_PLATFORM",)})
+    ),  # Linux 6.12, drivers/tty/serial/8250/Kconfig
     needs=Needs(size=0x100, align=0x100),
     registers=REGISTERS,
     fdt=fdt,

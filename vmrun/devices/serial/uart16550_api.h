@@ -1,7 +1,7 @@
 /* 16550 UART (TI PC16550D data sheet, tables 1 and 2); register stride 1, width 1. */
 #ifndef VMR_UART16550_API_H
 #define VMR_UART16550_API_H
-#include "core_api.h"
+#include "line_api.h"
 
 #define VMR_UART_RBR 0 /* read; THR on write; DLL while LCR.DLAB */
 #define VMR_UART_THR 0
@@ -40,7 +40,7 @@
 typedef struct vmr_uart16550 vmr_uart16550;
 /* gpa, size: the window, at least 8 bytes. Bytes that the guest sends go to out_fd, at latest 2 ms later; in_fd is read
  * only while there is room for the bytes. */
-int vmr_uart16550_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t gsi, int in_fd, int out_fd,
+int vmr_uart16550_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line line, int in_fd, int out_fd,
                       vmr_uart16550 **uart);
 typedef struct vmr_uart16550_state {
   uint32_t rx_waiting; /* bytes the guest has not read */

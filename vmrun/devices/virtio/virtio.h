@@ -41,7 +41,7 @@ struct vmr_virtio {
   const vmr_virtio_ops *ops;
   void *device;
   pthread_mutex_t lock;
-  uint32_t gsi;
+  vmr_line line;
   uint64_t offered, accepted; /* feature bits */
   uint32_t status, interrupt_status, config_generation;
   uint32_t device_features_sel, driver_features_sel, queue_sel;
@@ -54,7 +54,7 @@ struct vmr_virtio {
 /* Attach. features: kind-specific bits; the ring's own are added. vmr_virtio_fini undoes what is not the machine's. */
 int vmr_virtio_init(vmr_virtio *virtio, vmr_machine *machine, const vmr_virtio_ops *ops, void *device, uint64_t features,
                     uint32_t queue_count, const void *config, uint32_t config_size);
-int vmr_virtio_mmio_attach(vmr_virtio *virtio, uint64_t gpa, uint64_t size, uint32_t gsi);
+int vmr_virtio_mmio_attach(vmr_virtio *virtio, uint64_t gpa, uint64_t size, vmr_line line);
 void vmr_virtio_fini(vmr_virtio *virtio);
 bool vmr_virtio_accepted(const vmr_virtio *virtio, uint32_t feature);
 /* True while the driver may be served: DRIVER_OK is set and NEEDS_RESET is not. */

@@ -1,7 +1,7 @@
 /* What every virtio device has (Virtual I/O Device 1.2). */
 #ifndef VMR_VIRTIO_API_H
 #define VMR_VIRTIO_API_H
-#include "core_api.h"
+#include "line_api.h"
 
 #define VMR_VIRTIO_INT_VRING 1 /* why a device interrupts: bits that its transport shows */
 #define VMR_VIRTIO_INT_CONFIG 2

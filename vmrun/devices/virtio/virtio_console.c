@@ -11,6 +11,9 @@
 #include <sys/epoll.h>
 
 #define INLINE_BYTES 65536u /* sent on a vCPU's thread before the rest is left to the I/O thread */
+#define TURN_BYTES (1u << 20) /* sent on the I/O thread before others have their turn */
+#define LAST_BYTES (16u << 20) /* sent after the vCPUs stand: a queue of Linux holds less */
+#define BUFFER_BYTES 256u     /* what a buffer counts for besides its bytes: one may be empty */
 
 uint32_t vmr_console_rx_queue(const vmr_port *port) { return port->index ? 2 * port->index + 2 : 0; }
 
@@ -29,46 +32,65 @@ static void watch_out(vmr_port *port, bool wait) {
   vmr_io_modify(port->console->virtio.machine, port->out.fd, wait ? EPOLLOUT : 0);
 }
 
-/* Write the rest of the buffer in hand; true when it is done with. Where nobody takes bytes, they are dropped. */
-static bool send_chain(vmr_port *port) {
+static void spend(uint64_t *budget, uint64_t bytes) { *budget -= bytes < *budget ? bytes : *budget; }
+
+/* Write the rest of the buffer in hand; true when it is done with, false when the host takes no more, or the budget is used
+ * up. Where nobody takes bytes, they are dropped. */
+static bool send_chain(vmr_port *port, uint64_t *budget) {
   struct iovec rest[VMR_VIRTQ_SIZE];
   while (port->sent < port->tx.readable_bytes && port->out.fd >= 0 && !port->out_errno) {
-    uint32_t count = vmr_iov_slice(port->tx.iov, port->tx.readable, port->sent, UINT64_MAX, rest);
-    ssize_t put = vmr_stream_write(&port->out, rest, (int)count);
+    uint32_t count = vmr_iov_slice(port->tx.iov, port->tx.readable, port->sent, *budget, rest);
+    ssize_t put = count ? vmr_stream_write(&port->out, rest, (int)count) : 0;
     if (put == -EAGAIN || put == 0) return false;
     if (put < 0) {
       port->out_errno = (int)-put;
       break;
     }
+    spend(budget, (uint64_t)put);
     port->sent += (uint64_t)put;
     port->tx_bytes += (uint64_t)put;
   }
   return true;
 }
 
-/* Send until the queue is empty, the host takes no more, or budget bytes went out; true: there is more to do now. */
-static bool tx_pump(vmr_port *port, uint64_t budget) {
+/* Send until the queue is empty, the host takes no more, or the budget is used up. */
+static void send_queue(vmr_port *port, uint64_t *budget) {
   vmr_virtio *virtio = &port->console->virtio;
   vmr_virtq *queue = tx_queue(port);
-  uint64_t until = port->tx_bytes + budget;
   do {
-    while (port->sending || vmr_virtq_pop(virtio, queue, &port->tx)) {
+    while (*budget && (port->sending || vmr_virtq_pop(virtio, queue, &port->tx))) {
       if (!port->sending) port->sent = 0;
-      port->sending = !send_chain(port);
-      watch_out(port, port->sending);
-      if (port->sending) {
-        vmr_virtq_signal(virtio, queue);
-        return false;
-      }
+      port->sending = !send_chain(port, budget);
+      if (port->sending) return;
       vmr_virtq_push(virtio, queue, port->tx.head, 0);
-      if (port->tx_bytes >= until) {
-        vmr_virtq_signal(virtio, queue);
-        return true;
-      }
+      spend(budget, BUFFER_BYTES);
     }
-  } while (vmr_virtq_arm(virtio, queue));
-  vmr_virtq_signal(virtio, queue);
-  if (port->hangup_due) vmr_io_post(virtio->machine, &port->console->task);
+  } while (*budget && vmr_virtq_arm(virtio, queue));
+}
+
+/* Once the vCPUs are told to stand, a port sends no more than `last_words`: what a guest queues has no other end. */
+static uint64_t allowance(vmr_port *port, uint64_t budget) {
+  if (!vmr_machine_stopping(port->console->virtio.machine) || budget < port->last_words) return budget;
+  return port->last_words;
+}
+
+static void dry_up(vmr_port *port) {
+  if (!port->out_errno) vmr_guest_did_wrong(port->console->virtio.machine, VMR_CONSOLE_NAME, "output without an end");
+  port->out_errno = EFBIG;
+  port->sending = false;
+}
+
+/* Send at most budget bytes; true: there is more to do now. */
+static bool tx_pump(vmr_port *port, uint64_t budget) {
+  vmr_virtio *virtio = &port->console->virtio;
+  uint64_t given = allowance(port, budget), left = given;
+  send_queue(port, &left);
+  if (vmr_machine_stopping(virtio->machine)) spend(&port->last_words, given - left);
+  if (!port->last_words) dry_up(port);
+  watch_out(port, port->sending && left);
+  vmr_virtq_signal(virtio, tx_queue(port));
+  if (!left && port->last_words) return true;
+  if (port->hangup_due && !port->sending) vmr_io_post(virtio->machine, &port->console->task);
   return false;
 }
 
@@ -76,7 +98,7 @@ static void on_out(void *opaque, uint32_t events) {
   vmr_port *port = opaque;
   (void)events;
   pthread_mutex_lock(&port->console->virtio.lock);
-  if (tx_pump(port, UINT64_MAX)) vmr_io_post(port->console->virtio.machine, &port->console->task);
+  if (tx_pump(port, TURN_BYTES)) vmr_io_post(port->console->virtio.machine, &port->console->task);
   pthread_mutex_unlock(&port->console->virtio.lock);
 }
 
@@ -108,7 +130,14 @@ static void end_input(vmr_port *port) {
   vmr_console_control(console);
 }
 
-/* One read fills one buffer: a descriptor that polled readable gives that much without blocking. */
+/* One read fills one buffer, or the beginning of a large one: a descriptor that polled readable gives that much without
+ * blocking. */
+static ssize_t receive(vmr_port *port, const vmr_chain *chain) {
+  struct iovec room[VMR_VIRTQ_SIZE];
+  uint32_t count = vmr_iov_slice(chain->iov + chain->readable, chain->writable, 0, TURN_BYTES, room);
+  return count ? vmr_stream_read(&port->in, room, (int)count) : -EAGAIN;
+}
+
 static void on_in(void *opaque, uint32_t events) {
   vmr_port *port = opaque;
   vmr_virtio *virtio = &port->console->virtio;
@@ -120,8 +149,7 @@ static void on_in(void *opaque, uint32_t events) {
     watch_in(port, false);
     if (vmr_virtq_arm(virtio, queue) && port->guest_open) watch_in(port, true);
   } else if (vmr_virtq_pop(virtio, queue, chain)) {
-    ssize_t got = chain->writable_bytes ? vmr_stream_read(&port->in, chain->iov + chain->readable, (int)chain->writable)
-                                        : -EAGAIN;
+    ssize_t got = receive(port, chain);
     if (!chain->writable_bytes) vmr_guest_did_wrong(virtio->machine, VMR_CONSOLE_NAME, "receive buffer without room");
     if (got > 0) {
       port->rx_bytes += (uint64_t)got;
@@ -175,7 +203,7 @@ static void console_task(void *opaque) {
   for (uint32_t i = 0; i < console->port_count; i++) {
     vmr_port *port = &console->ports[i];
     if (!port->wired) continue;
-    if (!port->out_waits && tx_pump(port, UINT64_MAX)) vmr_io_post(console->virtio.machine, &console->task);
+    if (!port->out_waits && tx_pump(port, TURN_BYTES)) vmr_io_post(console->virtio.machine, &console->task);
     if (port->hangup_due && !port->sending) hang_up(port);
   }
   pthread_mutex_unlock(&console->virtio.lock);
@@ -215,8 +243,10 @@ static bool console_idle(void *device) {
   pthread_mutex_lock(&console->virtio.lock);
   for (uint32_t i = 0; i < console->port_count; i++) {
     vmr_port *port = &console->ports[i];
-    if (port->wired && !port->out_waits) tx_pump(port, UINT64_MAX); /* what was queued without a notification */
-    idle &= !port->sending && !port->hangup_due;
+    /* what was queued without a notification, too */
+    bool more = port->wired && !port->out_waits && tx_pump(port, TURN_BYTES);
+    if (more) vmr_io_post(console->virtio.machine, &console->task);
+    idle &= !more && !port->sending && !port->hangup_due;
   }
   pthread_mutex_unlock(&console->virtio.lock);
   return idle;
@@ -232,7 +262,7 @@ static void console_free(void *device) {
   free(console);
 }
 
-int vmr_virtio_console_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t gsi, uint32_t ports, uint32_t cols,
+int vmr_virtio_console_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line line, uint32_t ports, uint32_t cols,
                            uint32_t rows, vmr_virtio_console **out) {
   *out = NULL;
   if (!ports || ports > VMR_CONSOLE_PORTS)
@@ -244,7 +274,8 @@ int vmr_virtio_console_new(vmr_machine *machine, uint64_t gpa, uint64_t size, ui
   console->task = (vmr_io_task){.run = console_task, .opaque = console};
   for (uint32_t i = 0; i < ports; i++) {
     vmr_port *port = &console->ports[i];
-    *port = (vmr_port){.console = console, .index = i, .in_ended = true, .in = {.fd = -1}, .out = {.fd = -1}};
+    *port = (vmr_port){.console = console, .index = i, .in_ended = true, .in = {.fd = -1}, .out = {.fd = -1},
+                       .last_words = LAST_BYTES};
   }
   int rc = vmr_on_free(machine, console_free, console);
   if (rc) {
@@ -255,7 +286,7 @@ int vmr_virtio_console_new(vmr_machine *machine, uint64_t gpa, uint64_t size, ui
   rc = vmr_virtio_init(&console->virtio, machine, &ops, console, features, 2 * ports + 2, &console->config,
                        sizeof console->config);
   if (!rc) rc = vmr_on_drain(machine, console_idle, console);
-  if (!rc) rc = vmr_virtio_mmio_attach(&console->virtio, gpa, size, gsi);
+  if (!rc) rc = vmr_virtio_mmio_attach(&console->virtio, gpa, size, line);
   if (!rc) *out = console;
   return rc;
 }

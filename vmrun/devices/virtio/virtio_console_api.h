@@ -19,7 +19,7 @@
 
 typedef struct vmr_virtio_console vmr_virtio_console;
 /* ports: 1 to 16. cols and rows: the terminal's size, 0 where unknown. */
-int vmr_virtio_console_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t gsi, uint32_t ports, uint32_t cols,
+int vmr_virtio_console_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line line, uint32_t ports, uint32_t cols,
                            uint32_t rows, vmr_virtio_console **console);
 /* Wire a port, in order from 0. name: at most 63 bytes, NULL or "" for none. A guest without the multiport feature has
  * port 0 alone. Without out_fd what the guest sends is dropped. */

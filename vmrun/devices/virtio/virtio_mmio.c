@@ -24,13 +24,13 @@ bool vmr_virtio_live(const vmr_virtio *virtio) {
 void vmr_virtio_interrupt(vmr_virtio *virtio, uint32_t bits) {
   bool raised = virtio->interrupt_status;
   virtio->interrupt_status |= bits;
-  if (!raised) vmr_irq_set(virtio->machine, virtio->gsi, 1);
+  if (!raised) vmr_line_set(virtio->line, true);
 }
 
 static void acknowledge(vmr_virtio *virtio, uint32_t bits) {
   bool raised = virtio->interrupt_status;
   virtio->interrupt_status &= ~bits;
-  if (raised && !virtio->interrupt_status) vmr_irq_set(virtio->machine, virtio->gsi, 0);
+  if (raised && !virtio->interrupt_status) vmr_line_set(virtio->line, false);
 }
 
 void vmr_virtio_config_changed(vmr_virtio *virtio) {
@@ -206,8 +206,8 @@ int vmr_virtio_init(vmr_virtio *virtio, vmr_machine *machine, const vmr_virtio_o
   return 0;
 }
 
-int vmr_virtio_mmio_attach(vmr_virtio *virtio, uint64_t gpa, uint64_t size, uint32_t gsi) {
-  virtio->gsi = gsi;
+int vmr_virtio_mmio_attach(vmr_virtio *virtio, uint64_t gpa, uint64_t size, vmr_line line) {
+  virtio->line = line;
   if (size < VMR_VIRTIO_MMIO_CONFIG + virtio->config_size)
     return vmr_fail(virtio->machine, EINVAL, "%s: the window is too small for its registers", virtio->ops->name);
   return vmr_bus_add(virtio->machine, gpa, size, &bus_ops, virtio);

@@ -7,10 +7,12 @@ A device on it gives its id, features, queues and configuration; the node and th
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vmrun.devices.model import (
     DeviceType,
+    Driver,
     FdtContext,
     Live,
     Needs,
@@ -117,7 +119,13 @@ class EmptySlot:
 DEVICE = DeviceType(
     kind="virtio-mmio",
     doc="window for one virtio device",
+    owner="board",
     compatible=("virtio,mmio",),
+    driver=Driver(
+        "virtio_mmio",
+        ("CONFIG_VIRTIO_MMIO",),
+        MappingProxyType({"acpi": ("CONFIG_ACPI",), "mptable": ("CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES",)}),
+    ),  # Linux 6.12, drivers/virtio/Kconfig
     needs=Needs(size=0x1000),
     registers=REGISTERS,
     fdt=fdt,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmrun.devices.model import DeviceType, Live, Needs, Quiet, Wires, irq_of
+from vmrun.devices.model import DeviceType, Driver, Live, Needs, Quiet, Wires
 from vmrun.devices.virtio.virtio_mmio import REGISTERS, aml, fdt
 from vmrun.plan.model import DevicePlan
 
@@ -17,7 +17,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Live:
     from vmrun._core import ffi, lib
 
     out = ffi.new("vmr_virtio_rng **")
-    code = lib.vmr_virtio_rng_new(machine.handle, device.base, device.size, irq_of(device), wires.entropy_fd, out)
+    code = lib.vmr_virtio_rng_new(machine.handle, device.base, device.size, wires.c_line(), wires.entropy_fd, out)
     machine.check(code, device.id)
     return Quiet()
 
@@ -25,6 +25,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Live:
 DEVICE = DeviceType(
     kind="virtio-rng",
     doc="entropy source",
+    driver=Driver("virtio_rng", ("CONFIG_HW_RANDOM_VIRTIO",)),  # Linux 6.12, drivers/char/hw_random/Kconfig
     needs=Needs(size=0x200, transport="virtio-mmio"),
     registers=REGISTERS,
     fdt=fdt,

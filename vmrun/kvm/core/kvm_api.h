@@ -5,7 +5,7 @@
  */
 #ifndef VMR_KVM_API_H
 #define VMR_KVM_API_H
-#include "core_api.h"
+#include "line_api.h"
 
 typedef struct vmr_kvm vmr_kvm;
 
@@ -30,8 +30,10 @@ int vmr_kvm_set_mp_state(vmr_vcpu *vcpu, uint32_t state);
 
 /* ---- interrupts, and doorbells without an exit ----------------------------------------------------------------- */
 
-/* The kernel's own interrupt controller takes the machine's wired lines (KVM_IRQ_LINE). */
+/* The kernel's own interrupt controller gives the machine its wired lines: pin n is GSI n. */
 int vmr_kvm_wire(vmr_kvm *kvm);
+/* It takes the machine's messages; base as in vmr_msi. */
+int vmr_kvm_messages(vmr_kvm *kvm, uint64_t base);
 /* A signal of eventfd raises gsi: as an edge, or, with a resample eventfd (-1: none), as a level that falls when the
  * guest acknowledges it, which the resample eventfd tells (KVM_IRQFD). attach 0 takes it off. Descriptors stay the
  * caller's. */

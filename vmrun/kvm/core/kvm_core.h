@@ -68,6 +68,6 @@ int vmr_kvm_arch_resume(vmr_kvm_vcpu *vcpu, vmr_exit *exit);
 uint64_t vmr_kvm_arch_reason(const struct kvm_run *run);
 /* kvm_irq_level.irq for a wired line. */
 uint32_t vmr_kvm_arch_line(uint32_t gsi);
-/* An interrupt input of the vCPU itself, where a controller outside of the kernel drives it. */
-void vmr_kvm_arch_set_irq(vmr_kvm_vcpu *vcpu, uint32_t input, bool level);
+/* An interrupt input of the vCPU itself, for a controller outside of the kernel. -EINVAL: there is none of that number. */
+int vmr_kvm_arch_input(vmr_kvm_vcpu *vcpu, uint32_t input, vmr_line *line);
 #endif

@@ -187,8 +187,8 @@ static void vcpu_kick(vmr_vcpu *vcpu) {
   pthread_mutex_unlock(&k->lock);
 }
 
-static void vcpu_set_irq(vmr_vcpu *vcpu, uint32_t input, bool level) {
-  vmr_kvm_arch_set_irq(vmr_kvm_vcpu_of(vcpu), input, level);
+static int vcpu_line(vmr_vcpu *vcpu, uint32_t input, vmr_line *line) {
+  return vmr_kvm_arch_input(vmr_kvm_vcpu_of(vcpu), input, line);
 }
 
 /* ---- its making and end ------------------------------------------------------------------------------------------ */
@@ -202,7 +202,7 @@ static void vcpu_free(vmr_vcpu *vcpu) {
   free(k);
 }
 
-static const vmr_vcpu_ops ops = {vcpu_run, vcpu_kick, vcpu_set_irq, vcpu_free};
+static const vmr_vcpu_ops ops = {vcpu_run, vcpu_kick, vcpu_line, vcpu_free};
 
 static int open_vcpu(vmr_kvm_vcpu *k, uint32_t id) {
   k->fd = VMR_VM_CALL(k->kvm, KVM_CREATE_VCPU, (void *)(uintptr_t)id);

@@ -20,6 +20,9 @@ IDENTITY_MAP = 0xFEFFC000
 """One page, then three for the TSS: below the LAPIC and the BIOS, where no board has anything."""
 TSS = IDENTITY_MAP + 0x1000
 
+MESSAGES = 0xFEE00000
+"""Where a message to the LAPIC with id 0 goes, and the next one's a page on (Intel SDM vol. 3, 10.11.1)."""
+
 LINT_EXTINT = 7 << 8
 LINT_NMI = 4 << 8
 """Delivery modes of a LAPIC's local vector table (Intel SDM vol. 3, 11.5.1)."""
@@ -37,6 +40,7 @@ class X86Vm(Vm):
         self.check(lib.vmr_kvm_x86_real_mode_pages(self.handle, TSS, IDENTITY_MAP), "VM")
         if irqchip is not None:
             self.check(lib.vmr_kvm_x86_irqchip(self.handle, irqchip == "split"), "interrupt controller")
+            self.take_messages(MESSAGES)
         if irqchip == "kernel":
             self.wire()
         if pit:

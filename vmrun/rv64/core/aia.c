@@ -1,7 +1,6 @@
 /* CSRs of the Advanced Interrupt Architecture 1.0 for S-mode (Ssaia): chapters 2, 3.8 to 3.10 and 5.4. Priorities of major
  * interrupts are read-only zeros, as section 5.4.1 allows, so the default order of trap.c is the one there is. */
 #include "hart.h"
-#include "imsic.h"
 
 #define CSR_SISELECT 0x150
 #define CSR_STOPI 0xdb0
@@ -15,7 +14,7 @@
 static bool indirect(vmr_hart *h, uint64_t value, uint64_t mask, uint64_t *old) {
   *old = 0;
   if (h->siselect >= IPRIO_FIRST && h->siselect <= IPRIO_LAST) return !(h->siselect & 1);
-  return h->vcpu.imsic && vmr_imsic_file_modify(h->vcpu.imsic, h->siselect, value, mask, old);
+  return h->imsic && vmr_imsic_file_modify(h->imsic, h->siselect, value, mask, old);
 }
 
 static uint64_t top_external(uint32_t identity) { return identity | (uint64_t)identity << IDENTITY_SHIFT; }
@@ -31,8 +30,8 @@ bool vmr_aia_read(vmr_hart *h, uint32_t csr, uint64_t *value) {
   case CSR_SISELECT: *value = h->siselect; return true;
   case VMR_CSR_SIREG: return indirect(h, 0, 0, value);
   case VMR_CSR_STOPEI:
-    if (!h->vcpu.imsic) return false;
-    *value = top_external(vmr_imsic_file_top(h->vcpu.imsic));
+    if (!h->imsic) return false;
+    *value = top_external(vmr_imsic_file_top(h->imsic));
     return true;
   case CSR_STOPI: *value = top_major(h); return true;
   default: return false;
@@ -48,8 +47,8 @@ bool vmr_aia_write(vmr_hart *h, uint32_t csr, uint64_t value, uint64_t mask, uin
     return true;
   case VMR_CSR_SIREG: return indirect(h, value, mask, old);
   case VMR_CSR_STOPEI: /* the value written says nothing: what it reads is claimed */
-    if (!h->vcpu.imsic) return false;
-    *old = top_external(vmr_imsic_file_claim(h->vcpu.imsic));
+    if (!h->imsic) return false;
+    *old = top_external(vmr_imsic_file_claim(h->imsic));
     return true;
   default: return false;
   }

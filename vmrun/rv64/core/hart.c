@@ -65,12 +65,20 @@ void vmr_hart_raise(vmr_hart *h, uint32_t ip) {
 
 static void hart_kick(vmr_vcpu *vcpu) { vmr_hart_request(vmr_hart_of(vcpu), VMR_REQ_KICK); }
 
-static void hart_set_irq(vmr_vcpu *vcpu, uint32_t input, bool level) {
-  uint32_t bit = (1u << (input & 31)) & VMR_IP_ALL;
+static void input_set(void *hart, uint32_t input, bool level) {
+  vmr_hart *h = hart;
   if (level)
-    vmr_hart_raise(vmr_hart_of(vcpu), bit);
+    vmr_hart_raise(h, 1u << input);
   else
-    atomic_fetch_and(&vmr_hart_of(vcpu)->ip, ~bit);
+    atomic_fetch_and(&h->ip, ~(1u << input));
+}
+
+static const vmr_line_ops input_ops = {.set = input_set};
+
+static int hart_line(vmr_vcpu *vcpu, uint32_t input, vmr_line *line) {
+  if (input > 31 || !(1u << input & VMR_IP_ALL)) return -EINVAL;
+  *line = (vmr_line){&input_ops, vmr_hart_of(vcpu), input};
+  return 0;
 }
 
 /* ---- sleeping ---------------------------------------------------------------------------------------------------- */
@@ -201,7 +209,7 @@ static void hart_free(vmr_vcpu *vcpu) {
   free(h);
 }
 
-static const vmr_vcpu_ops hart_ops = {.run = hart_run, .kick = hart_kick, .set_irq = hart_set_irq, .free = hart_free};
+static const vmr_vcpu_ops hart_ops = {.run = hart_run, .kick = hart_kick, .line = hart_line, .free = hart_free};
 
 vmr_hart *vmr_hart_at(const vmr_machine *machine, uint64_t hartid) {
   vmr_vcpu *vcpu = hartid < vmr_vcpu_count(machine) ? vmr_vcpu_at(machine, (uint32_t)hartid) : NULL;
@@ -219,7 +227,7 @@ static vmr_rv64_shared *shared_of(const vmr_machine *machine) {
   vmr_rv64_shared *shared = calloc(1, sizeof *shared);
   if (!shared) return NULL;
   atomic_store(&shared->references, 1);
-  vmr_sbi_console_connect(&shared->console, -1, -1);
+  shared->console.in = -1;
   return shared;
 }
 
@@ -330,9 +338,10 @@ int vmr_rv64_set(vmr_vcpu *vcpu, uint32_t reg, uint64_t value) {
   return 0;
 }
 
-int vmr_rv64_interrupt(vmr_vcpu *vcpu, uint32_t input, int level) {
-  if (input > 31 || !(1u << input & VMR_IP_ALL)) return vmr_fail(vcpu->machine, EINVAL, "no interrupt input %u", input);
-  hart_set_irq(vcpu, input, level != 0);
+int vmr_rv64_set_imsic(vmr_vcpu *vcpu, vmr_imsic *imsic) {
+  vmr_imsic_file *file = vmr_imsic_file_at(imsic, vcpu->index);
+  if (!file) return vmr_fail(vcpu->machine, ENOENT, "there is no interrupt file for hart %u", vcpu->index);
+  vmr_hart_of(vcpu)->imsic = file;
   return 0;
 }
 
@@ -346,6 +355,5 @@ int vmr_rv64_get_stats(vmr_vcpu *vcpu, vmr_rv64_stats *stats) {
 int vmr_rv64_debug_console(vmr_machine *machine, int in_fd, int out_fd) {
   vmr_hart *first = vmr_hart_at(machine, 0);
   if (!first) return vmr_fail(machine, ENOENT, "a debug console needs a hart first");
-  vmr_sbi_console_connect(&first->shared->console, in_fd, out_fd);
-  return 0;
+  return vmr_sbi_console_connect(&first->shared->console, machine, in_fd, out_fd);
 }

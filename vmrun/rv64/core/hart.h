@@ -10,6 +10,8 @@
 #include <stddef.h>
 
 #include "core.h"
+#include "imsic.h"
+#include "riscv_irq.h"
 #include "rv64_api.h"
 #include "sbi_console.h"
 
@@ -51,9 +53,9 @@ static_assert(sizeof(void *) == 8, "a 64-bit host is needed");
 #define VMR_EXC_LOAD_PAGE 13
 #define VMR_EXC_STORE_PAGE 15
 
-#define VMR_IP_SSIP (1u << VMR_VCPU_IRQ_S_SOFT)
-#define VMR_IP_STIP (1u << VMR_VCPU_IRQ_S_TIMER)
-#define VMR_IP_SEIP (1u << VMR_VCPU_IRQ_S_EXT)
+#define VMR_IP_SSIP (1u << VMR_RISCV_IRQ_S_SOFT)
+#define VMR_IP_STIP (1u << VMR_RISCV_IRQ_S_TIMER)
+#define VMR_IP_SEIP (1u << VMR_RISCV_IRQ_S_EXT)
 #define VMR_IP_ALL (VMR_IP_SSIP | VMR_IP_STIP | VMR_IP_SEIP)
 
 typedef struct vmr_hart vmr_hart;
@@ -216,6 +218,7 @@ struct vmr_hart {
   uint32_t timebase_hz;
   uint32_t clock_skip;
   const vmr_ram *ram; /* where the last translation went */
+  vmr_imsic_file *imsic; /* where its messages arrive, or NULL; it stands still once the machine has started */
   vmr_rv64_shared *shared;
 
   /* Wires from other threads. */

@@ -1,7 +1,7 @@
 /* The software core for riscv64 guests, as Python sees it. Read by the compiler and by cffi, like core_api.h. */
 #ifndef VMR_RV64_API_H
 #define VMR_RV64_API_H
-#include "core_api.h"
+#include "imsic_api.h"
 
 /* ISA extensions a hart announces; an instruction or CSR outside them raises an illegal-instruction trap.
  * I, Zicsr, Zifencei and Zicntr are always there. */
@@ -38,8 +38,9 @@ int vmr_rv64_jit_probe(void);
 int vmr_rv64_get(vmr_vcpu *vcpu, uint32_t reg, uint64_t *value);
 int vmr_rv64_set(vmr_vcpu *vcpu, uint32_t reg, uint64_t value);
 
-/* Drive an interrupt input of the hart (1 software, 5 timer, 9 external), as the machine's controller would. Any thread. */
-int vmr_rv64_interrupt(vmr_vcpu *vcpu, uint32_t input, int level);
+/* Give the hart the interrupt file of its index, which Ssaia's CSRs then reach. Before the machine starts. -ENOENT: there is
+ * no such file. */
+int vmr_rv64_set_imsic(vmr_vcpu *vcpu, vmr_imsic *imsic);
 
 /* Run at most `instructions` (0: no bound, same as vmr_vcpu_run); returns with kind VMR_EXIT_BUDGET when they are used up. */
 #define VMR_EXIT_BUDGET 6
@@ -62,6 +63,7 @@ typedef struct vmr_rv64_stats {
 /* A snapshot; safe while the hart runs (may lag by one time slice). */
 int vmr_rv64_get_stats(vmr_vcpu *vcpu, vmr_rv64_stats *stats);
 
-/* Where SBI DBCN (and earlycon=sbi) writes: a host fd, or -1 to drop; in_fd for DBCN reads, or -1. One per machine. */
+/* Where SBI DBCN (and earlycon=sbi) writes: a host fd, or -1 to drop; in_fd for DBCN reads, or -1. One per machine, before
+ * it starts. Where a UART writes to the same pipe or socket, the guest's order of both is kept. */
 int vmr_rv64_debug_console(vmr_machine *machine, int in_fd, int out_fd);
 #endif

@@ -30,7 +30,7 @@ uint32_t vmr_pending(vmr_hart *h) {
 }
 
 uint64_t vmr_first_interrupt(uint32_t ip) {
-  return ip & VMR_IP_SEIP ? VMR_VCPU_IRQ_S_EXT : ip & VMR_IP_SSIP ? VMR_VCPU_IRQ_S_SOFT : VMR_VCPU_IRQ_S_TIMER;
+  return ip & VMR_IP_SEIP ? VMR_RISCV_IRQ_S_EXT : ip & VMR_IP_SSIP ? VMR_RISCV_IRQ_S_SOFT : VMR_RISCV_IRQ_S_TIMER;
 }
 
 bool vmr_trap_interrupt(vmr_hart *h) {

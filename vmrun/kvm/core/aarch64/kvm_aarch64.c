@@ -1,4 +1,6 @@
 /* arm64: how a vCPU is made, and what the common vCPU loop asks of an architecture. */
+#include <errno.h>
+
 #include "kvm_core.h"
 #include "kvm_aarch64_api.h"
 
@@ -37,4 +39,7 @@ uint32_t vmr_kvm_arch_line(uint32_t gsi) {
 }
 
 /* The GIC is the kernel's: no device drives an input of a vCPU. */
-void vmr_kvm_arch_set_irq(vmr_kvm_vcpu *k, uint32_t input, bool level) { (void)k, (void)input, (void)level; }
+int vmr_kvm_arch_input(vmr_kvm_vcpu *k, uint32_t input, vmr_line *line) {
+  (void)k, (void)input, (void)line;
+  return -EINVAL;
+}

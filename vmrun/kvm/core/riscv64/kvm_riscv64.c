@@ -7,6 +7,7 @@
 
 #include "kvm_core.h"
 #include "kvm_riscv64_api.h"
+#include "riscv_irq.h"
 #include "sbi_console.h"
 
 /* ---- SBI --------------------------------------------------------------------------------------------------------- */
@@ -22,13 +23,12 @@ int vmr_kvm_riscv64_console(vmr_kvm *kvm, int in_fd, int out_fd) {
     }
     kvm->arch = console;
   }
-  vmr_sbi_console_connect(kvm->arch, in_fd, out_fd);
-  return 0;
+  return vmr_sbi_console_connect(kvm->arch, kvm->machine, in_fd, out_fd);
 }
 
 /* KVM serves what a kernel lives on; the console is ours, and whatever else the guest tries in vain is counted. */
 static int serve_sbi(vmr_kvm_vcpu *k) {
-  static const vmr_sbi_console nowhere = {-1, -1};
+  static const vmr_sbi_console nowhere = {-1, NULL};
   const vmr_sbi_console *console = k->kvm->arch ? k->kvm->arch : &nowhere;
   struct kvm_run *run = k->run;
   uint64_t args[3] = {run->riscv_sbi.args[0], run->riscv_sbi.args[1], run->riscv_sbi.args[2]};
@@ -91,9 +91,18 @@ uint64_t vmr_kvm_arch_reason(const struct kvm_run *run) {
 /* The APLIC's sources are its GSIs (arch/riscv/kvm/vm.c, kvm_riscv_setup_default_irq_routing). */
 uint32_t vmr_kvm_arch_line(uint32_t gsi) { return gsi; }
 
-/* A PLIC outside of the kernel drives the supervisor's external interrupt. */
-void vmr_kvm_arch_set_irq(vmr_kvm_vcpu *k, uint32_t input, bool level) {
-  if (input != VMR_VCPU_IRQ_S_EXT) return;
+static void external_set(void *vcpu, uint32_t input, bool level) {
+  const vmr_kvm_vcpu *k = vcpu;
+  (void)input;
   struct kvm_interrupt interrupt = {.irq = level ? (uint32_t)KVM_INTERRUPT_SET : (uint32_t)KVM_INTERRUPT_UNSET};
   vmr_kvm_ioctl(k->fd, KVM_INTERRUPT, &interrupt);
+}
+
+static const vmr_line_ops external_ops = {.set = external_set};
+
+/* A PLIC outside of the kernel drives the supervisor's external interrupt, the one input that KVM_INTERRUPT reaches. */
+int vmr_kvm_arch_input(vmr_kvm_vcpu *k, uint32_t input, vmr_line *line) {
+  if (input != VMR_RISCV_IRQ_S_EXT) return -EINVAL;
+  *line = (vmr_line){&external_ops, k, input};
+  return 0;
 }

@@ -60,4 +60,7 @@ uint64_t vmr_kvm_arch_reason(const struct kvm_run *run) {
 uint32_t vmr_kvm_arch_line(uint32_t gsi) { return gsi; }
 
 /* The LAPICs are the kernel's: no device drives an input of a vCPU. */
-void vmr_kvm_arch_set_irq(vmr_kvm_vcpu *k, uint32_t input, bool level) { (void)k, (void)input, (void)level; }
+int vmr_kvm_arch_input(vmr_kvm_vcpu *k, uint32_t input, vmr_line *line) {
+  (void)k, (void)input, (void)line;
+  return -EINVAL;
+}
