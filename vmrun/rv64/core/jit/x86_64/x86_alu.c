@@ -1,7 +1,8 @@
 /* Integer arithmetic and logic of the translator on x86-64. */
 #include "x86_asm.h"
 
-/* Chosen by how often they are used: a boot of Linux, and loops of compiled C. */
+/* What the code of a boot of Linux names most (x15, x2, x14, x10, x13, x9, x12, x8, x11; x1 is of calls and returns), and x16,
+ * which loops of compiled C use. */
 const uint8_t vmr_x86_homes[32] = {
     [0] = NO_HOME, [1] = NO_HOME, [2] = R12,     [3] = NO_HOME, [4] = NO_HOME, [5] = NO_HOME, [6] = NO_HOME, [7] = NO_HOME,
     [8] = R13,     [9] = R14,     [10] = R8,     [11] = R11,    [12] = R10,    [13] = R9,     [14] = RDI,    [15] = RSI,
