@@ -17,7 +17,7 @@ from vmrun.errors import ArtifactError
 from vmrun.images import initramfs
 from vmrun.images.resolve import Resolver
 from vmrun.images.store import Store
-from vmrun.planning import artifacts
+from vmrun.planning import artifacts, steps
 from vmrun.planning.artifacts import Artifacts
 from vmrun.planning.found import Found
 from vmrun.planning.how import How
@@ -61,7 +61,7 @@ def resolve(
     if repository is not None:
         resolver = Resolver(store, "riscv64", debian=debian(store, repository))
     else:
-        resolver = artifacts.resolver_for("riscv64", how, store, artifacts.lock_of(loaded, found))
+        resolver = artifacts.resolver_for("riscv64", how, store, steps.lock_of(loaded, found))
     return artifacts.resolve(loaded, how, found, store, resolver, **more)
 
 

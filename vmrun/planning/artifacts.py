@@ -93,13 +93,6 @@ def wanted(manifest: Manifest) -> Iterator[Wanted]:
             yield Wanted(("disk", name, "url"), UrlSource(disk.url, disk.sha256), "file", None)
 
 
-def lock_of(loaded: LoadedManifest, found: Found) -> Lock:
-    """Return the lock beside the manifest, empty where there is none; one that makes no sense ``found`` is told."""
-    with found.at("lock"):
-        return locks.read(lock_path(loaded))
-    return locks.Lock(lock_path(loaded), {})
-
-
 def resolver_for(arch: str, how: How, store: Store, lock: Lock | None) -> Resolver:
     """Return what resolves sources for a guest of ``arch``, as ``uname -m`` says it, out of ``store``."""
     return Resolver(

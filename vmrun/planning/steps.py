@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vmrun.boards.board import Board, Layout
     from vmrun.boot.packed import Packed
     from vmrun.boot.source import Source
+    from vmrun.images.lock import Lock
     from vmrun.images.store import Store
     from vmrun.plan.files import BootFile
     from vmrun.plan.model import MachinePlan
@@ -72,9 +73,6 @@ def make(loaded: LoadedManifest, how: How) -> Made:
 
     Raise ManifestError for what the board cannot be, ArtifactError for what cannot be had, HostError for the engine.
     """
-    from vmrun.images.store import Store
-    from vmrun.planning.artifacts import lock_of, resolve, resolver_for
-
     found = Found(loaded, how)
     board = _board(loaded)
     laid = _lay_out(loaded, board, how, found)
@@ -83,6 +81,9 @@ def make(loaded: LoadedManifest, how: How) -> Made:
     files, artifacts = BootFiles(reports=initrd is not None and initrd.busybox), None
     looked_at = LookedAt((), (), {}, {})
     if how.artifacts:
+        from vmrun.images.store import Store
+        from vmrun.planning.artifacts import resolve, resolver_for
+
         how.phase("fetch")
         store = Store(verifying=how.locked)
         artifacts = resolve(loaded, how, found, store, resolver_for(board.arch, how, store, lock), *_of_guest(laid))
@@ -102,7 +103,7 @@ def make(loaded: LoadedManifest, how: How) -> Made:
 
 def fetch(loaded: LoadedManifest, how: How, store: Store) -> Artifacts:
     """Go as far as the files, which are those that `make` will plan with; return them. Raise as `make`."""
-    from vmrun.planning.artifacts import lock_of, resolve, resolver_for
+    from vmrun.planning.artifacts import resolve, resolver_for
 
     found = Found(loaded, how)
     board = _board(loaded)
@@ -135,6 +136,16 @@ def _lay_out(loaded: LoadedManifest, board: Board, how: How, found: Found) -> La
         if not found.all():
             return LaidOut(board.layout(manifest, offer, ports), offer, ports, lasting)
     return None
+
+
+def lock_of(loaded: LoadedManifest, found: Found) -> Lock:
+    """Return the lock beside the manifest, empty where there is none; one that makes no sense ``found`` is told."""
+    from vmrun.images import lock as locks
+
+    path = locks.beside(loaded.path)
+    with found.at("lock"):
+        return locks.read(path)
+    return locks.Lock(path, {})
 
 
 def _of_guest(laid: LaidOut | None) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
