@@ -12,28 +12,42 @@
 
 #include "machine.h"
 
+static void free_core(vmr_machine *machine) {
+  vmr_bus_fini(machine);
+  vmr_regions_fini(machine);
+  vmr_tables_fini(machine);
+  if (machine->trouble >= 0) close(machine->trouble);
+  pthread_mutex_destroy(&machine->readers_lock);
+  pthread_mutex_destroy(&machine->change);
+  pthread_mutex_destroy(&machine->lock);
+  free(machine);
+}
+
 int vmr_machine_new(vmr_machine **out) {
   *out = NULL;
   vmr_machine *machine = calloc(1, sizeof *machine);
   if (!machine) return -ENOMEM;
   pthread_mutex_init(&machine->lock, NULL);
+  pthread_mutex_init(&machine->change, NULL);
+  pthread_mutex_init(&machine->readers_lock, NULL);
+  atomic_store(&machine->epoch, 1);
   machine->trouble = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  int rc = machine->trouble < 0 ? -errno : vmr_io_init(machine);
-  if (rc) {
-    if (machine->trouble >= 0) close(machine->trouble);
-    pthread_mutex_destroy(&machine->lock);
-    free(machine);
-    return rc;
-  }
-  *out = machine;
-  return 0;
+  int rc = machine->trouble < 0 ? -errno : vmr_bus_init(machine);
+  if (!rc) rc = vmr_regions_init(machine);
+  if (!rc) rc = vmr_io_init(machine);
+  if (!rc && (rc = vmr_clock_init(machine))) vmr_io_fini(machine);
+  if (rc) free_core(machine);
+  else *out = machine;
+  return rc;
 }
 
 int vmr_machine_start(vmr_machine *machine) {
   if (machine->started) return vmr_fail(machine, EBUSY, "the machine has started already");
   int rc = vmr_io_start(machine);
-  if (!rc) machine->started = true;
-  return rc;
+  if (rc) return rc;
+  machine->started = true;
+  vmr_clock_begin(&machine->clock);
+  return 0;
 }
 
 void vmr_machine_stop(vmr_machine *machine) {
@@ -49,7 +63,7 @@ bool vmr_machine_stopping(const vmr_machine *machine) {
 void vmr_machine_halt(vmr_machine *machine, int patience_ms) {
   if (machine->halted) return;
   machine->halted = true;
-  uint64_t until = patience_ms < 0 ? UINT64_MAX : vmr_now_ns() + (uint64_t)patience_ms * 1000000;
+  uint64_t until = patience_ms < 0 ? UINT64_MAX : vmr_host_ns() + (uint64_t)patience_ms * 1000000;
   for (size_t i = machine->on_halt.count; i-- > 0;)
     machine->on_halt.items[i].halt(machine->on_halt.items[i].device, until);
 }
@@ -61,14 +75,12 @@ void vmr_machine_free(vmr_machine *machine) {
   vmr_io_end(machine);
   for (size_t i = machine->on_free.count; i-- > 0;) machine->on_free.items[i].call(machine->on_free.items[i].device);
   for (uint32_t i = atomic_load(&machine->vcpu_count); i-- > 0;) machine->vcpus[i]->ops->free(machine->vcpus[i]);
+  vmr_clock_fini(machine);
   vmr_io_fini(machine);
-  vmr_ram_fini(machine);
   free(machine->on_halt.items);
   free(machine->on_free.items);
   free(machine->on_drain.items);
-  close(machine->trouble);
-  pthread_mutex_destroy(&machine->lock);
-  free(machine);
+  free_core(machine);
 }
 
 /* ---- vCPUs ----------------------------------------------------------------------------------------------------- */
@@ -80,6 +92,7 @@ int vmr_vcpu_add(vmr_machine *machine, vmr_vcpu *vcpu) {
   vcpu->machine = machine;
   vcpu->index = count;
   machine->vcpus[count] = vcpu;
+  vmr_reader_add(machine, &vcpu->reader, true);
   atomic_store(&machine->vcpu_count, count + 1);
   return 0;
 }
@@ -144,12 +157,6 @@ int vmr_thread_start(vmr_machine *machine, pthread_t *thread, const char *name, 
 }
 
 struct vmr_outlet **vmr_outlets(vmr_machine *machine) { return &machine->outlets; }
-
-uint64_t vmr_now_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 /* ---- errors ---------------------------------------------------------------------------------------------------- */
 

@@ -12,18 +12,12 @@
 
 /* ---- what the interpreter calls ----------------------------------------------------------------------------------- */
 
-static uint64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
-
 static bool translate(vmr_hart *h, vmr_code_page *page, uint32_t slot) {
-  uint64_t from = now_ns();
+  uint64_t from = vmr_host_ns();
   vmr_place began = vmr_here(&h->jit->out);
   bool made = vmr_jit_translate(h, page, slot);
   vmr_place ended = vmr_here(&h->jit->out);
-  __atomic_store_n(&h->stats.jit_ns, h->stats.jit_ns + (now_ns() - from), __ATOMIC_RELAXED);
+  __atomic_store_n(&h->stats.jit_ns, h->stats.jit_ns + (vmr_host_ns() - from), __ATOMIC_RELAXED);
   if (!made) return false;
   VMR_COUNT(h, jit_blocks);
   if (ended < began) began = h->jit->start; /* the memory was begun anew */
