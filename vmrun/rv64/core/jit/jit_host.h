@@ -13,8 +13,7 @@
 typedef struct vmr_emit {
   uint8_t *base; /* where it is written */
   uint8_t *at, *end;
-  const uint8_t *run; /* where base runs */
-  bool full;          /* something did not fit: nothing since the last check is whole */
+  bool full; /* something did not fit, and what was written last is not whole */
 } vmr_emit;
 
 /* A distance from vmr_emit.base: a place in the code, or a jump in it whose target is still open. */

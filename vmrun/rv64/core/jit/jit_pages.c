@@ -92,14 +92,16 @@ void vmr_jit_flush(vmr_hart *h) {
   struct vmr_jit *jit = h->jit;
   for (uint32_t p = 0; p < h->page_count; p++) {
     vmr_code_page *page = h->pages[p];
-    if (!page->jit || !page->jit->live) continue;
+    if (!page->jit) continue;
+    page->jit->link_count = 0;
+    if (!page->jit->live) continue;
     for (uint32_t i = 0; i < VMR_PAGE_SLOTS; i++)
       if (is_code(jit, page->ops[i].fn)) page->ops[i].fn = vmr_op_profile;
-    page->jit->link_count = 0;
     page->jit->live = false;
     VMR_COUNT(h, jit_drops);
   }
   jit->out.at = jit->out.base + jit->start;
+  jit->out.full = false;
   vmr_fetch_epoch(h);
 }
 

@@ -104,8 +104,7 @@ static int make(vmr_hart *h, uint32_t threshold, size_t bytes) {
     free(jit);
     return rc;
   }
-  jit->out = (vmr_emit){
-      .base = jit->memory.write, .at = jit->memory.write, .end = jit->memory.write + bytes, .run = jit->memory.run};
+  jit->out = (vmr_emit){.base = jit->memory.write, .at = jit->memory.write, .end = jit->memory.write + bytes};
   jit->threshold = threshold;
   vmr_host_thunks(&jit->out, jit->thunks,
                   &(vmr_jit_targets){vmr_op_slice_end, vmr_op_trap, vmr_op_leave, vmr_op_far, vmr_jit_fp, vmr_access_slow});

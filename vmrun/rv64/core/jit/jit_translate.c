@@ -300,6 +300,10 @@ bool vmr_jit_translate(vmr_hart *h, vmr_code_page *page, uint32_t slot) {
   }
   finish(&m, end, next);
   for (uint32_t i = 0, last = 0; i < jit->stub_count; i++) last = emit_stub(&m, &jit->stubs[i], last);
+  if (m.out->full) { /* an instruction took more than VMR_HOST_INSN_BYTES */
+    vmr_jit_flush(h);
+    return false;
+  }
   vmr_jit_install(jit, page, slot, entry);
   enter_inside(&m);
   if (end == END_HANDLER) back_after(&m, next);

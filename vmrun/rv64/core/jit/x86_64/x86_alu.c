@@ -12,15 +12,7 @@ const uint8_t vmr_x86_homes[32] = {
 };
 
 bool vmr_host_has(vmr_alu alu) {
-  switch (alu) {
-  case VMR_ALU_CLZ:
-  case VMR_ALU_CLZW: return __builtin_cpu_supports("lzcnt");
-  case VMR_ALU_CTZ:
-  case VMR_ALU_CTZW: return __builtin_cpu_supports("bmi");
-  case VMR_ALU_CPOP:
-  case VMR_ALU_CPOPW: return __builtin_cpu_supports("popcnt");
-  default: return true;
-  }
+  return (alu != VMR_ALU_CPOP && alu != VMR_ALU_CPOPW) || __builtin_cpu_supports("popcnt");
 }
 
 void vmr_host_const(vmr_emit *e, unsigned rd, uint64_t value) {
@@ -348,6 +340,16 @@ static void or_combine(vmr_emit *e, unsigned rd, unsigned rs1) {
   set(e, rd, RAX);
 }
 
+/* BSF, and BSR, which counts from the other end. Without a bit set they set ZF alone, and leave none. */
+static void count_zeros(vmr_emit *e, bool leading, uint32_t how, unsigned rd, unsigned rs1) {
+  uint32_t bits = how & W ? 64 : 32;
+  op_g(e, how, leading ? 0x0fbd : 0x0fbc, RAX, rs1);
+  mov_const(e, RCX, leading ? 2 * bits - 1 : bits); /* not 0, so by MOV, which leaves the flags */
+  op_rr(e, 0, 0x0f40 | CC_E, RAX, RCX);
+  if (leading) op_ri(e, 0, X_XOR, RAX, (int32_t)(bits - 1));
+  set(e, rd, RAX);
+}
+
 void vmr_host_unary(vmr_emit *e, vmr_alu alu, unsigned rd, unsigned rs1) {
   unsigned to = result(rd);
   switch (alu) {
@@ -366,11 +368,11 @@ void vmr_host_unary(vmr_emit *e, vmr_alu alu, unsigned rd, unsigned rs1) {
     opcode(e, W, 0x0fc8 | (to & 7), 0, 0, to);
     break;
   case VMR_ALU_ORC_B: or_combine(e, rd, rs1); return;
-  case VMR_ALU_CLZ: op_g(e, P_F3 | W, 0x0fbd, to, rs1); break;
-  case VMR_ALU_CTZ: op_g(e, P_F3 | W, 0x0fbc, to, rs1); break;
+  case VMR_ALU_CLZ: count_zeros(e, true, W, rd, rs1); return;
+  case VMR_ALU_CTZ: count_zeros(e, false, W, rd, rs1); return;
   case VMR_ALU_CPOP: op_g(e, P_F3 | W, 0x0fb8, to, rs1); break;
-  case VMR_ALU_CLZW: op_g(e, P_F3, 0x0fbd, to, rs1); break;
-  case VMR_ALU_CTZW: op_g(e, P_F3, 0x0fbc, to, rs1); break;
+  case VMR_ALU_CLZW: count_zeros(e, true, 0, rd, rs1); return;
+  case VMR_ALU_CTZW: count_zeros(e, false, 0, rd, rs1); return;
   case VMR_ALU_CPOPW: op_g(e, P_F3, 0x0fb8, to, rs1); break;
   default: return; /* those of two operands */
   }
