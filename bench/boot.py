@@ -22,10 +22,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pairs import ROOT, Sample, alternate, need, publish, ratios, spread
+from pairs import ROOT, Sample, alternate, need, publish, ratios, spread  # first, for it says where patience lies
+
+from patience import patience
 
 FIGURES = ("init", "off", "cpu")
-LIMIT_S = 120
+LIMIT_S = patience(120)
 
 
 def timed(command: list[str], wait_for_init: Any, pass_fds: tuple[int, ...] = (), **streams: Any) -> Sample:
@@ -45,9 +47,9 @@ def timed(command: list[str], wait_for_init: Any, pass_fds: tuple[int, ...] = ()
             status = process.wait(LIMIT_S)
         except subprocess.TimeoutExpired:
             process.kill()
-            sys.exit(f"bench: no end after {LIMIT_S} s: {shlex.join(command)}")
+            sys.exit(f"bench: no end after {LIMIT_S:.0f} s: {shlex.join(command)}")
         end = time.monotonic() - start
-        watcher.join(5)
+        watcher.join(patience(5))
     if status or not seen:
         sys.exit(f"bench: status {status}, init {'seen' if seen else 'not seen'}: {shlex.join(command)}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -14,7 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pairs import ROOT, Sample, alternate, need, publish, ratios, spread
+from pairs import ROOT, Sample, alternate, need, publish, ratios, spread  # first, for it says where patience lies
+
+from patience import patience
 
 TIMEBASE_HZ = 10_000_000
 ROUNDS = {"MIX_ROUNDS": 4000, "MEMORY_ROUNDS": 10, "FLOAT_ROUNDS": 2000}
@@ -54,7 +56,9 @@ def parse(output: str, who: str) -> dict[str, tuple[int, int, int, int]]:
 
 def run_vmrun(manifest: Path) -> str:
     command = [sys.executable, "-m", "vmrun", "up", str(manifest), "--no-results"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL).stdout
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=patience(300), stdin=subprocess.DEVNULL
+    ).stdout
 
 
 def run_qemu(image: Path) -> str:
@@ -65,7 +69,9 @@ def run_qemu(image: Path) -> str:
         "-kernel",
         str(image),
     ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL).stdout
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=patience(300), stdin=subprocess.DEVNULL
+    ).stdout
 
 
 def main() -> None:

@@ -24,7 +24,9 @@ import threading
 import time
 from pathlib import Path
 
-from pairs import ROOT, Sample, alternate, publish, ratios, spread
+from pairs import ROOT, Sample, alternate, publish, ratios, spread  # first, for it says where patience lies
+
+from patience import patience
 
 RAM_KIB = 256 << 10
 # SBI SRST, type shutdown: lui, addi a7; li a6, a0, a1; ecall; j .
@@ -38,7 +40,7 @@ COLD_TARGET_MS, CACHED_AIM_MS = 120, 40
 # The KVM of a development machine may be refused Linux, and runs this guest all the same.
 ANY_KVM = """\
 import sys, vmrun.kvm.outcome
-vmrun.kvm.outcome.require_linux = lambda standing: None
+vmrun.kvm.outcome.admit_linux = lambda standing, insists: ""
 from vmrun.cli.main import main
 sys.exit(main())
 """
@@ -75,7 +77,7 @@ def peak_memory_mib(manifest: Path) -> float:
     """Boot ``manifest`` and return the most memory that vmrun held beside guest RAM, in MiB, looked at every 50 ms."""
     command = [sys.executable, "-m", "vmrun", "up", str(manifest), "--no-results"]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    watchdog = threading.Timer(120, process.kill)
+    watchdog = threading.Timer(patience(120), process.kill)
     watchdog.start()
     peak = 0
     while process.poll() is None:
@@ -197,8 +199,8 @@ def main() -> None:
         figures["each further manifest"] = {"cpu_ms": spread(each), "target_ms": 5}
         rows.append(["each further manifest", f"{spread(each)['median']:.1f} ms", "", "under 5 ms"])
         peak = peak_memory_mib(riscv_micro)
-        figures["memory beside guest RAM"] = {"mib": peak, "target_mib": 60}
-        rows.append(["memory beside guest RAM", f"{peak:.0f} MiB", "", "under 60 MiB"])
+        figures["memory beside guest RAM"] = {"mib": peak, "target_mib": 80}
+        rows.append(["memory beside guest RAM", f"{peak:.0f} MiB", "", "under 80 MiB"])
     first_run(arguments.runs)
     publish("vmrun's own cost", ["command", "CPU", "of bare Python", "target"], rows, figures)
 

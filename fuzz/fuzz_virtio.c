@@ -10,6 +10,10 @@
 #include <unistd.h>
 
 #include "core_api.h"
+#include "disk_api.h"
+#include "pl011_api.h"
+#include "plic_api.h"
+#include "uart16550_api.h"
 #include "virtio_blk_api.h"
 #include "virtio_console_api.h"
 #include "virtio_mmio_api.h"

@@ -6,13 +6,17 @@ import re
 
 _SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _TIMES_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000}
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)")
+_MAX_DIGITS = 64
+"""Digits of a number that are read: more than any size or time has, and few enough to be counted at once."""
 
 
 def _scaled(text: str, table: dict[str, int], what: str) -> int:
     match = _NUMBER.fullmatch(text.strip())
     if match is None or match[2] not in table:
         raise ValueError(f"`{text}` is no {what}: write a number and one of {', '.join(table)}")
+    if len(match[1]) > _MAX_DIGITS:
+        raise ValueError(f"`{text}` is no {what}: write at most {_MAX_DIGITS} digits")
     whole, _, fraction = match[1].partition(".")
     scale = table[match[2]]
     numerator = int(whole + fraction) * scale

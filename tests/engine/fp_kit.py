@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 from cffi import FFI
 
+from patience import patience
+
 CORE = Path(__file__).parents[2] / "vmrun" / "rv64" / "core"
 ROUNDING = ("rne", "rtz", "rdn", "rup", "rmm")
 NX, UF, OF, DZ, NV = 1, 2, 4, 8, 16
@@ -122,7 +124,11 @@ def compile_shared(name: str, sources: Iterable[Path], *flags: str) -> str:
     output = str(Path(_scratch().name) / name)
     command = [compiler(), "-std=c11", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", f"-I{CORE}", *flags]
     done = subprocess.run(
-        [*command, "-o", output, *map(str, sources), "-lm"], capture_output=True, text=True, timeout=120, check=False
+        [*command, "-o", output, *map(str, sources), "-lm"],
+        capture_output=True,
+        text=True,
+        timeout=patience(120),
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return output

@@ -12,6 +12,7 @@ from typing import Any
 import kvm_lab
 from kvm_lab import KvmLab
 
+from patience import patience
 from vmrun._core import lib
 from vmrun.plan.model import EntryPlan
 
@@ -183,7 +184,7 @@ class Bell(Ears):
     def wait(self, offset: int, count: int = 1) -> int:
         """Wait until ``count`` bytes were written to ``offset``; return how many there are."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self.count(offset) >= count, 20), f"heard only {self.heard}"
+            assert self._changed.wait_for(lambda: self.count(offset) >= count, patience(20)), f"heard only {self.heard}"
             return self.count(offset)
 
     def count(self, offset: int) -> int:

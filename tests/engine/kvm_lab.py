@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from patience import patience
 from vmrun._core import ffi
 from vmrun.core.machine import CoreMachine
 from vmrun.errors import HostError
@@ -72,6 +73,6 @@ class KvmLab(ABC):
     def __exit__(self, *_: object) -> None:
         self.core.stop()
         for thread in self.threads:
-            thread.join(20)
+            thread.join(patience(20))
             assert not thread.is_alive(), "a vCPU did not stop"
         self.core.close()

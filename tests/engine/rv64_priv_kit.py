@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import rv64translator
 from rv64asm import Asm
 
+from patience import patience
 from vmrun._core import ffi, lib
 from vmrun.core.line import CoreLine
 
@@ -22,7 +24,6 @@ OUT = RAM + 0x40_0000
 TABLES = RAM + 0x50_0000
 TIMEBASE = 10_000_000
 ALL = 4095
-SECONDS = 20
 """After this a guest that does not end is stopped, and the test fails on its result."""
 
 PC, PRIVILEGE, F, CSR = 32, 33, 64, 4096
@@ -75,6 +76,7 @@ class Guest:
             cpu = ffi.new("vmr_vcpu **")
             self.check(lib.vmr_rv64_new(self.machine, isa, TIMEBASE, cache, cpu))
             self.harts.append(cpu[0])
+            self.check(rv64translator.equip(cpu[0]))
         self.check(lib.vmr_rv64_boot(self.harts[0], CODE, 0))
         self.exit = ffi.new("vmr_exit *")
 
@@ -134,7 +136,7 @@ class Guest:
             kinds[index] = (left.kind, left.code, left.data)
             lib.vmr_machine_stop(self.machine)
 
-        guard = threading.Timer(SECONDS, lambda: lib.vmr_machine_stop(self.machine))
+        guard = threading.Timer(patience(20), lambda: lib.vmr_machine_stop(self.machine))
         guard.start()
         threads = [threading.Thread(target=body, args=(i,)) for i in range(len(self.harts))]
         for thread in threads:

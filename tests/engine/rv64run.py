@@ -8,6 +8,7 @@ as its dump.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -21,7 +22,10 @@ from functools import cache
 from pathlib import Path
 
 import rv64elf
+import rv64translator
 from rv64asm import Asm
+
+from patience import patience
 
 RAM = 0x8000_0000
 RAM_SIZE = 64 << 20
@@ -189,6 +193,11 @@ def _supervisor_stub(*, translated: bool) -> bytes:
     return bytes(page)
 
 
+def supervisor_image(program: Program) -> tuple[bytes, int]:
+    """Return what lies from ORIGIN on for a run in S-mode, untranslated, and where it is entered."""
+    return _supervisor_stub(translated=False) + program.image, _ENTRY
+
+
 @cache
 def _tables() -> bytes:
     """Sv39 tables: RAM one to one for U-mode in 4 KiB pages whose A and D are clear, and the alias for S-mode."""
@@ -216,7 +225,9 @@ def missing_tool(name: str) -> str:
     """Return why the QEMU binary ``name`` cannot serve, or an empty text."""
     if not shutil.which(name):
         return f"needs {name}, version {_MINIMUM_QEMU} or later"
-    banner = subprocess.run([name, "--version"], capture_output=True, text=True, timeout=20, check=False).stdout
+    banner = subprocess.run(
+        [name, "--version"], capture_output=True, text=True, timeout=patience(20), check=False
+    ).stdout
     version = re.search(r"version (\d+)", banner)
     if not version or int(version[1]) < _MINIMUM_QEMU:
         return f"needs {name}, version {_MINIMUM_QEMU} or later; found: {banner.splitlines()[:1]}"
@@ -244,7 +255,7 @@ def run_qemu_user(program: Program) -> bytes:
         path.write_bytes(rv64elf.executable(image, ORIGIN, _ENTRY, memory))
         path.chmod(0o755)
         done = subprocess.run(
-            ["qemu-riscv64", "-cpu", CPU, str(path)], capture_output=True, timeout=_TIMEOUT, check=False
+            ["qemu-riscv64", "-cpu", CPU, str(path)], capture_output=True, timeout=patience(_TIMEOUT), check=False
         )
     if done.returncode or len(done.stdout) != program.size:
         raise RunError(f"qemu-riscv64: status {done.returncode}, {len(done.stdout)} bytes, {done.stderr[-300:]!r}")
@@ -273,7 +284,9 @@ def run_qemu_system(program: Program, *, translated: bool = False, aia: bool = F
             "-object", f"memory-backend-file,id=ram,size={RAM_SIZE},mem-path={ram},share=on",
             "-nodefaults", "-display", "none", "-bios", "none", "-no-reboot",
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            command, capture_output=True, timeout=patience(_TIMEOUT), stdin=subprocess.DEVNULL, check=False
+        )
         if done.returncode:
             raise RunError(
                 f"qemu-system-riscv64: status {done.returncode} (mcause if from the shim), {done.stderr[-300:]!r}"
@@ -299,7 +312,7 @@ def run_core(program: Program, *, translated: bool = False, harts: int = 1, aia:
     child = os.fork()
     if child == 0:
         os.close(receive)
-        signal.alarm(_TIMEOUT)
+        signal.alarm(math.ceil(patience(_TIMEOUT)))
         try:
             answer = b"+" + _run_core_here(program, translated=translated, harts=harts, aia=aia)
         except BaseException as error:  # the parent raises it
@@ -342,6 +355,7 @@ def _run_core_here(program: Program, *, translated: bool, harts: int, aia: bool)
         cpu = ffi.new("vmr_vcpu *[]", harts)
         for number in range(harts):
             check(lib.vmr_rv64_new(machine, isa, TIMEBASE, 16 << 20, cpu + number), "vmr_rv64_new")
+            check(rv64translator.equip(cpu[number]), "vmr_rv64_jit")
         if aia:
             add_aia(machine, list(cpu), 96, 255)
             uart, line = ffi.new("vmr_uart16550 **"), ffi.new("vmr_line *")

@@ -1,23 +1,26 @@
 import errno
+import fcntl
 import os
 import random
+import resource
 import struct
 from pathlib import Path
 
 import pytest
-from dev_kit import VIRTIO, Bench, bench
+from dev_kit import RAM, RAM_SIZE, VIRTIO, Bench, bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmrun._core import ffi, lib
-from vmrun.devices.model import Wires
-from vmrun.devices.testing import BlockDriver, Buffer, wait_for
+from vmrun.devices.model import HostFailure, Wires
+from vmrun.devices.testing import BlockDriver, Buffer, Memory, wait_for
 from vmrun.devices.virtio.virtio_blk import DEVICE
 from vmrun.errors import HostError
 from vmrun.plan.model import DevicePlan, Interrupt
 
 OK, IOERR, UNSUPP = 0, 1, 2
 NAME = "virtio-blk"
+NO_MORE = {"host_errors": 0, "overlay_clusters": 0}
 
 
 def pattern(size: int, seed: int = 1) -> bytes:
@@ -67,7 +70,7 @@ def test_rw_reaches_the_file_and_the_next_run(image: Path) -> None:
         assert rig.driver.write_sectors(9, data) == OK
         assert rig.driver.read_sectors(9, 8) == (OK, data)
         assert image.read_bytes()[9 * 512 : 17 * 512] == data
-        assert rig.disk.counters() == {"reads": 1, "writes": 1, "flushes": 0, "errors": 0, "overlay_clusters": 0}
+        assert rig.disk.counters() == {"reads": 1, "writes": 1, "flushes": 0, "errors": 0, **NO_MORE}
     with bench() as b:
         assert Rig(b, path=str(image), mode="ro").driver.read_sectors(9, 8) == (OK, data)
 
@@ -349,3 +352,154 @@ def test_bad_arguments_are_refused(image: Path) -> None:
                 )
         with pytest.raises(HostError, match="Bad file"):
             b.make("vmr_virtio_blk_new", "vmr_virtio_blk", VIRTIO, 0x1000, b.line.c, 9999, 0, -1, ffi.NULL)
+
+
+# ---- requests without an end -----------------------------------------------------------------------------------------
+
+
+def ask_for_much(rig: Rig, requests: int) -> int:
+    """Ask for 2 GB with each request; return where they are read to, once the first one is under way."""
+    size = 8 << 20
+    room = rig.driver.room(size)
+    for at in (room.gpa, room.gpa + size - 1):
+        rig.bench.machine.write_ram(at, b"?")
+    for _ in range(requests):
+        header = rig.driver.place(struct.pack("<IIQ", lib.VMR_VIRTIO_BLK_T_IN, 0, 0))
+        rig.driver.requests.add([header, *[room] * 250, rig.driver.room(1)], indirect=True)
+    rig.driver.notify(rig.driver.requests)
+    wait_for(lambda: rig.bench.machine.read_ram(room.gpa, 1) != b"?", "the first byte")
+    return room.gpa
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    path = tmp_path / "large"
+    path.touch()
+    os.truncate(path, 3 << 30)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["ro", "rw", "overlay"])
+def test_the_end_cuts_requests_of_any_size_and_number(large: Path, mode: str) -> None:
+    with bench() as b:
+        rig = Rig(b, path=str(large), mode=mode)
+        rig.driver.begin(size=256)
+        ask_for_much(rig, 200)
+        b.machine.stop()
+        assert not b.machine.drain(0)
+        done = rig.driver.requests.used_index
+        b.machine.halt(0)
+        assert rig.driver.requests.used_index - done <= 1  # one may have ended between the two
+        assert rig.driver.requests.used_index < 200
+        assert rig.disk.counters()["reads"] == rig.driver.requests.used_index  # what was cut is not answered
+        assert b.machine.drain(0)
+
+
+def test_a_reset_cuts_what_is_under_way(large: Path) -> None:
+    with bench() as b:
+        rig = Rig(b, path=str(large), mode="ro")
+        answered = []
+        for _ in range(5):
+            before = rig.disk.counters()["reads"]
+            rig.driver.begin(size=256)
+            ask_for_much(rig, 1)
+            rig.driver.reset()
+            answered.append(rig.disk.counters()["reads"] - before)
+            b.memory = Memory(b.machine, RAM, RAM_SIZE)
+            rig.driver.memory = b.memory
+        assert 0 in answered  # one may have ended on its own
+        rig.driver.begin()
+        assert rig.driver.read_sectors(0, 1) == (OK, bytes(512))
+
+
+def test_what_was_answered_stays_when_the_rest_is_cut(large: Path) -> None:
+    data = pattern(4096, 3)
+    with bench() as b:
+        rig = Rig(b, path=str(large), mode="rw")
+        rig.driver.begin(size=256)
+        assert rig.driver.write_sectors(8, data) == OK
+        assert rig.driver.request(lib.VMR_VIRTIO_BLK_T_FLUSH)[0] == OK
+        assert rig.driver.write_sectors(24, data) == OK
+        ask_for_much(rig, 10)
+        b.machine.halt(0)
+        assert rig.disk.host_failures() == []
+    with large.open("rb") as file:
+        held = file.read(64 * 512)
+    assert held[8 * 512 : 16 * 512] == data == held[24 * 512 : 32 * 512]
+
+
+# ---- a host that fails -----------------------------------------------------------------------------------------------
+
+
+def is_told(b: Bench) -> bool:
+    try:
+        return os.eventfd_read(b.machine.trouble_fd) > 0
+    except BlockingIOError:
+        return False
+
+
+def test_a_file_that_shrinks_is_told_once_and_counted(image: Path) -> None:
+    with bench() as b:
+        rig = Rig(b, path=str(image), mode="ro")
+        assert not is_told(b)
+        os.truncate(image, 4096)
+        for _ in range(3):
+            assert rig.driver.read_sectors(8, 1)[0] == IOERR
+            assert is_told(b) == (rig.disk.counters()["host_errors"] == 1)
+        assert rig.disk.host_failures() == [HostFailure("reading", str(image), errno.ENODATA, 3)]
+        assert (rig.disk.counters()["errors"], rig.disk.counters()["host_errors"]) == (3, 3)
+        assert b.wrongs(NAME) == {}
+
+
+def test_a_host_that_refuses_writes_is_told(image: Path) -> None:
+    """A sealed memory file stands for the disk: it is opened for writing and takes none."""
+    fd = os.memfd_create("disk", os.MFD_ALLOW_SEALING)
+    os.write(fd, bytes(8192))
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+    wires = Wires(open_file=lambda path, flags: fd)
+    with bench() as b:
+        disk = DEVICE.realize(plan(path=str(image), mode="rw"), b.machine, wires)
+        b.machine.start()
+        driver = BlockDriver(b.machine, VIRTIO, b.memory)
+        driver.begin()
+        assert driver.write_sectors(0, bytes(512)) == IOERR
+        assert driver.write_sectors(99, bytes(512)) == IOERR  # the guest's own mistake
+        assert is_told(b)
+        assert disk.host_failures() == [HostFailure("writing", str(image), errno.EPERM, 1)]
+        assert disk.counters()["errors"] == 2
+
+
+def test_an_overlay_without_room_is_told_as_the_overlay(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(image.parent))
+    with bench() as b:
+        rig = Rig(b, path=str(image), mode="overlay")
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))  # Python ignores SIGXFSZ, as vmrun does
+        try:
+            assert rig.driver.write_sectors(0, bytes(512)) == OK
+            assert rig.driver.write_sectors(64, bytes(4096)) == IOERR
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        told = HostFailure("writing", f"its overlay in {image.parent}", errno.EFBIG, 1)
+        assert rig.disk.host_failures() == [told]
+        assert rig.driver.read_sectors(64, 8) == (OK, image.read_bytes()[64 * 512 : 72 * 512])
+
+
+def test_a_last_flush_that_takes_too_long_is_told(large: Path) -> None:
+    size = 8 << 20
+    with bench() as b:
+        rig = Rig(b, path=str(large), mode="rw")
+        zeroes = rig.driver.place(bytes(size))
+        for n in range(9):
+            header = rig.driver.place(struct.pack("<IIQ", lib.VMR_VIRTIO_BLK_T_OUT, 0, n * size // 512))
+            rig.driver.requests.add([header, zeroes, rig.driver.room(1)])
+            rig.driver.notify(rig.driver.requests)
+            rig.driver.requests.wait()
+        b.machine.halt(0)
+        assert is_told(b)
+        assert rig.disk.host_failures() == [HostFailure("the last flush of", str(large), errno.ETIMEDOUT, 1)]
+    with bench() as b:
+        rig = Rig(b, path=str(large), mode="rw")
+        assert rig.driver.write_sectors(0, bytes(512)) == OK
+        b.machine.halt(0)  # a little is flushed whatever the bound
+        assert rig.disk.host_failures() == []

@@ -1,6 +1,7 @@
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -365,3 +366,60 @@ def test_garbage_on_every_queue(chains: list[tuple[int, list[tuple[bytes, bool]]
         rig.open_all()
         rig.driver.send(2, b"fine")
         assert os.read(rig.out, 1000).endswith(b"fine")
+
+
+# ---- output without an end -------------------------------------------------------------------------------------------
+
+
+class Drinker(threading.Thread):
+    """Reads all that comes until the other side is closed, and counts it."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self.fd = fd
+        self.count = 0
+
+    def run(self) -> None:
+        while data := os.read(self.fd, 1 << 20):
+            self.count += len(data)
+
+
+def speak_for_long(driver: ConsoleDriver, chains: int) -> None:
+    """Offer 2 GB with each chain on port 0, and do not notify."""
+    queue = driver.queues[1]
+    words = driver.place(bytes(8 << 20))
+    for _ in range(chains):
+        queue.add([words] * 250, indirect=True)
+
+
+def test_output_without_an_end_is_cut_at_the_end() -> None:
+    with bench() as b:
+        rig = Rig(b)
+        rig.open_all()
+        drinker = Drinker(rig.screen)
+        drinker.start()
+        speak_for_long(rig.driver, 8)
+        b.machine.stop()
+        rig.driver.notify(rig.driver.queues[1])
+        assert b.machine.drain()
+        assert b.wrongs(NAME) == {"output without an end": 1}
+        b.machine.close()  # the writing end goes with it
+        drinker.join()
+    assert 1 << 20 < drinker.count <= 16 << 20
+
+
+def test_one_port_that_speaks_for_long_does_not_keep_others_waiting() -> None:
+    with bench() as b:
+        rig = Rig(b)
+        rig.open_all()
+        drinker = Drinker(rig.screen)
+        drinker.start()
+        speak_for_long(rig.driver, 8)
+        rig.driver.notify(rig.driver.queues[1])
+        rig.driver.send(2, b"short")
+        assert read_all(rig.out, 5) == b"short"
+        rig.driver.control(0, READY, 1)
+        assert rig.driver.queues[1].used_index < 8
+        b.machine.stop()
+        b.machine.close()
+        drinker.join()

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from patience import patience
 from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
 from vmrun.devices.irq import imsic
@@ -138,7 +139,7 @@ def test_no_message_is_lost_among_senders_and_a_claimer() -> None:
 
         def send(identity: int) -> None:
             for _ in range(rounds):
-                assert free[identity - 1].acquire(timeout=20)
+                assert free[identity - 1].acquire(timeout=patience(20))
                 machine.poke(IMSIC, 4, identity)
 
         threads = [threading.Thread(target=send, args=(i + 1,)) for i in range(senders)]
@@ -151,7 +152,7 @@ def test_no_message_is_lost_among_senders_and_a_claimer() -> None:
             if identity:
                 free[identity - 1].release()
         for thread in threads:
-            thread.join(20)
+            thread.join(patience(20))
         while identity := lib.vmr_imsic_claim(bench.imsic, 0):
             seen[identity] += 1
         assert seen[1:] == [rounds] * senders

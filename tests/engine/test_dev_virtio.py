@@ -330,6 +330,19 @@ def test_the_longest_chain_works_and_a_longer_one_breaks(rig: tuple[Bench, Drive
     assert driver.needs_reset
 
 
+def test_more_buffers_than_are_filled_at_once_all_come_back(rig: tuple[Bench, Driver]) -> None:
+    b, driver = rig
+    begin(driver, size=256)
+    queue = driver.queues[0]
+    for _ in range(3):
+        for _ in range(256):
+            queue.add([driver.room(1)])
+        driver.notify(queue)
+        for _ in range(256):
+            queue.wait()
+    assert b.machine.drain(10_000)
+
+
 def test_a_readable_buffer_for_entropy_is_counted(rig: tuple[Bench, Driver]) -> None:
     b, driver = rig
     begin(driver)

@@ -17,6 +17,8 @@ import pytest
 from fp_kit import M32, OPS, ROUNDING, Library, Op, Operands
 from rv64asm import Asm
 
+from patience import patience
+
 QEMU = shutil.which("qemu-riscv64")
 pytestmark = pytest.mark.skipif(QEMU is None, reason="needs qemu-riscv64 (Debian: qemu-user)")
 
@@ -107,7 +109,9 @@ class Program:
             request += struct.pack("<QQ", self.assembled.address(label), len(x)) + rows.tobytes()
             sizes.append(len(x))
         assert QEMU is not None
-        done = subprocess.run([QEMU, str(self.path)], input=request, capture_output=True, timeout=120, check=False)
+        done = subprocess.run(
+            [QEMU, str(self.path)], input=request, capture_output=True, timeout=patience(120), check=False
+        )
         assert (done.returncode, done.stderr) == (0, b"")
         assert len(done.stdout) == 16 * sum(sizes)
         answer = array("Q", done.stdout)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from rv64asm import FIELDS, INSTRUCTIONS, Asm, AsmError, Instruction, assemble, decode, disassemble, li_parts
 
+from patience import patience
+
 MARCH = "rv64gc_zba_zbb_zbs_svinval_zicsr_zifencei_zihintpause"
 GAS = "riscv64-linux-gnu-as"
 OBJCOPY = "riscv64-linux-gnu-objcopy"
@@ -129,8 +131,8 @@ def test_agrees_with_gnu_as(tmp_path: Path) -> None:
         words.append(word.to_bytes(instruction.size, "little"))
     source, out, flat = tmp_path / "a.s", tmp_path / "a.o", tmp_path / "a.bin"
     source.write_text(".option norelax\n.option rvc\n" + "\n".join(_no_compression(lines)) + "\n")
-    subprocess.run([GAS, f"-march={MARCH}", "-o", out, source], check=True, timeout=60)
-    subprocess.run([OBJCOPY, "-O", "binary", out, flat], check=True, timeout=60)
+    subprocess.run([GAS, f"-march={MARCH}", "-o", out, source], check=True, timeout=patience(60))
+    subprocess.run([OBJCOPY, "-O", "binary", out, flat], check=True, timeout=patience(60))
     found = flat.read_bytes()
     at = 0
     for line, expected in zip(lines, words, strict=True):

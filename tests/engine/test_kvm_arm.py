@@ -26,6 +26,7 @@ from kvm_arm_kit import (
 from kvm_kit import Bell
 from kvm_lab import need_kvm
 
+from patience import patience
 from vmrun._core import lib
 from vmrun.errors import HostError
 from vmrun.kvm import report
@@ -155,7 +156,7 @@ def test_a_line_reaches_the_vcpu(kind: str, devices: tuple[DevicePlan, ...], cod
         thread = made.spawn()
         bell.wait(0)
         made.core.line(LINE).raise_()
-        thread.join(20)
+        thread.join(patience(20))
         assert not thread.is_alive(), "the interrupt did not arrive"
         assert [value for _, _, value in bell.heard] == [WINDOW, INTID]
 

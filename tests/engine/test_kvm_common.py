@@ -20,6 +20,7 @@ import pytest
 from kvm_lab import need_kvm
 from rv64asm import assemble
 
+from patience import patience
 from vmrun._core import lib
 from vmrun.kvm.vm import counters
 
@@ -155,9 +156,9 @@ def test_a_vcpu_that_spins_is_stopped(payload: Payload) -> None:
         made.load(payload.write(1, WINDOW, 1) + payload.spin)
         made.core.start()
         thread = made.spawn()
-        assert started.wait(20)
+        assert started.wait(patience(20))
         made.core.stop()
-        thread.join(20)
+        thread.join(patience(20))
         assert not thread.is_alive()
         assert made.exits[0].kind == lib.VMR_EXIT_STOPPED
 

@@ -106,21 +106,25 @@ class Deaf:
 
 
 @pytest.mark.parametrize(
-    ("made", "told"),
+    ("made", "reason", "told"),
     [
         # x87 at an address without RAM is beyond every KVM
-        (plan(b"\x90\xdb\x2f" + HLT, rdi=0x1000_0000), ("17 (KVM_EXIT_INTERNAL_ERROR), suberror 1", "code db 2f")),
-        (plan(b"\x90\x0f\x0b", **{"idt.limit": 0}), ("8 (KVM_EXIT_SHUTDOWN)", "code 0f 0b")),
+        (
+            plan(b"\x90\xdb\x2f" + HLT, rdi=0x1000_0000),
+            "fault",
+            ("17 (KVM_EXIT_INTERNAL_ERROR), suberror 1", "code db 2f"),
+        ),
+        (plan(b"\x90\x0f\x0b", **{"idt.limit": 0}), "triple-fault", ("8 (KVM_EXIT_SHUTDOWN)", "code 0f 0b")),
     ],
     ids=["internal error", "triple fault"],
 )
 def test_a_run_that_falls_over_ends_with_255_and_a_report(
-    tmp_path: Path, made: MachinePlan, told: tuple[str, ...]
+    tmp_path: Path, made: MachinePlan, reason: str, told: tuple[str, ...]
 ) -> None:
     saved = tmp_path / "fall.json"
     saved.write_text(codec.to_json(made))
     outcome = run_plan(codec.load(str(saved)), ENGINE, Attachment(), Policy(results=tmp_path), Deaf())
-    assert (outcome.reason, outcome.code) == ("fault", 255)
+    assert (outcome.reason, outcome.code) == (reason, 255)
     assert "exit reason" in outcome.report and told[0] in outcome.report
     # AMD's KVM has nothing more to tell of a triple fault.
     if "KVM on this processor has reset its registers" not in outcome.report:
@@ -241,6 +245,21 @@ def test_the_result_is_kept_for_this_boot(tmp_path: Path, monkeypatch: pytest.Mo
         file.write_text(nonsense)
         assert probe.look() == first
     assert len(runs) == 9
+
+
+def test_a_doubtful_result_is_kept_for_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the clock went back, as in another time namespace."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    speeds = iter((12_000_000, 12_000_000, 10**9))
+    monkeypatch.setattr(microguest, "run", lambda kvm: MicroGuest(next(speeds), (Try("x87", True, "p"),)))
+    now = [1000.0]
+    monkeypatch.setattr(probe, "_uptime_s", lambda: now[0])
+    verdicts = []
+    for at in (1000.0, 1299.0, 900.0, 1199.0, 1201.0, 9e9):
+        now[0] = at
+        verdicts.append(probe.look().verdict)
+    assert verdicts == ["slow"] * 4 + ["full"] * 2
+    assert next(speeds, None) is None
 
 
 def test_a_cache_that_cannot_be_written_costs_a_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from kvm_kit import (
     out,
 )
 
+from patience import patience
 from vmrun._core import ffi, lib
 from vmrun.kvm.vm import counters, fault
 
@@ -220,9 +221,9 @@ def test_a_vcpu_that_spins_sleeps_or_exits_all_the_time_can_be_stopped(mode: str
     with lab(mode) as made:
         made.load(code)
         thread = made.spawn()
-        time.sleep(0.02)  # so that most of them are in the guest; any moment must do
+        time.sleep(patience(0.02))  # so that most of them are in the guest; any moment must do
         made.core.stop()
-        thread.join(20)
+        thread.join(patience(20))
         assert not thread.is_alive()
         assert made.exits[0].kind == lib.VMR_EXIT_STOPPED
 
@@ -240,9 +241,9 @@ def test_a_vcpu_that_waits_for_init_can_be_stopped() -> None:
         made.load(SPIN)
         assert made.vm.mp_state(made.vcpus[1]) == 1  # KVM_MP_STATE_UNINITIALIZED
         thread = made.spawn(1)
-        time.sleep(0.02)
+        time.sleep(patience(0.02))
         made.core.stop()
-        thread.join(20)
+        thread.join(patience(20))
         assert made.exits[1].kind == lib.VMR_EXIT_STOPPED
 
 
@@ -277,9 +278,9 @@ def test_the_kick_reaches_a_thread_that_was_started_with_signals_blocked() -> No
             thread = made.spawn()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        time.sleep(0.02)
+        time.sleep(patience(0.02))
         made.core.stop()
-        thread.join(20)
+        thread.join(patience(20))
         assert not thread.is_alive()
 
 
@@ -294,9 +295,9 @@ def test_an_endless_string_instruction_can_be_stopped() -> None:
     with lab("long") as made:
         made.load(mov_dx(0x700) + b"\xf3\x6e" + SPIN, rsi=0, rcx=1 << 40)
         thread = made.spawn()
-        time.sleep(0.02)
+        time.sleep(patience(0.02))
         made.core.stop()
-        thread.join(20)
+        thread.join(patience(20))
         assert not thread.is_alive()
         assert made.exits[0].kind == lib.VMR_EXIT_STOPPED
 

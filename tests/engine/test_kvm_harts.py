@@ -11,6 +11,7 @@ from kvm_kit import Bell
 from kvm_lab import need_kvm
 from kvm_riscv_kit import CODE, DATA, DBCN, END, HSM, RAM, RAM_SIZE, SRST, Lab, ended, lab, sbi
 
+from patience import patience
 from vmrun._core import lib
 from vmrun.core.machine import CoreMachine
 from vmrun.devices import registry
@@ -128,7 +129,7 @@ def test_a_hart_is_started_by_another() -> None:
         made.spawn(0)
         ears.wait(8)
         assert ears.heard == [(0, 8, 1), (8, 8, 42)]
-        made.threads[0].join(20)
+        made.threads[0].join(patience(20))
         assert made.exits[1].kind == lib.VMR_EXIT_SYSTEM
 
 
@@ -149,7 +150,7 @@ def raised(made: Lab, code: str) -> list[tuple[int, int, int]]:
     thread = made.spawn()
     ears.wait(0)
     made.core.line(LINE).raise_()
-    thread.join(20)
+    thread.join(patience(20))
     assert not thread.is_alive(), "the interrupt did not arrive"
     assert made.exits[0].kind == lib.VMR_EXIT_SYSTEM
     return ears.heard[1:]

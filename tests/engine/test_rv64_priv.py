@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from patience import patience
+
 _core = pytest.importorskip("vmrun._core", reason="needs the built extension vmrun._core")
 lib = _core.lib
 
@@ -17,6 +19,7 @@ from rv64_priv_kit import (  # noqa: E402
     CSR,
     OUT,
     PC,
+    POWEROFF,
     PRIVILEGE,
     RAM,
     RAM_SIZE,
@@ -36,7 +39,9 @@ from rv64_priv_kit import (  # noqa: E402
     program,
     ran,
 )  # fmt: skip
-from rv64asm import li_parts  # noqa: E402
+from rv64asm import Asm, li_parts  # noqa: E402
+
+from vmrun.devices.testing import wait_for  # noqa: E402
 
 M64 = (1 << 64) - 1
 ILLEGAL, BREAKPOINT = 2, 3
@@ -481,7 +486,7 @@ def test_timer_that_fires_while_interrupts_are_off_is_taken_when_they_are_on_bri
 
 def test_external_interrupt_wakes_a_sleeping_hart() -> None:
     with guest(program(f"{VECTORS} li t0, 0x200; csrs sie, t0; csrsi sstatus, 2; wfi; {RESULTS}")) as made:
-        line = threading.Timer(0.05, lambda: raise_external(made))
+        line = threading.Timer(patience(0.05), lambda: raise_external(made))
         line.start()
         made.run()
         assert (made.out(0), made.out(1), made.out(2)) == (0, 0, 1)
@@ -729,7 +734,7 @@ def test_registers_can_be_set_and_read() -> None:
 )
 def test_a_device_in_python_answers_a_load(access: str, size: int, value: int) -> None:
     with guest(f"li s1, 0x10000000; {access}; sw t0, 16(s1)") as made:
-        made.check(lib.vmr_bus_claim(made.machine, 0x10000000, 0x100, 7))
+        made.check(lib.vmr_bus_claim(made.machine, 0x10000000, 0x100, 7, 1, 0, _core.ffi.new("vmr_window **")))
         assert made.step(100) == lib.VMR_EXIT_MMIO_READ
         assert (made.exit.gpa, made.exit.size, made.exit.window) == (0x10000008, size, 7)
         made.exit.data = value
@@ -741,7 +746,7 @@ def test_a_device_in_python_answers_a_load(access: str, size: int, value: int) -
 
 def test_misaligned_access_to_a_device_traps() -> None:
     with guest(program("li s1, 0x10000000; lw t0, 2(s1)")) as made:
-        made.check(lib.vmr_bus_claim(made.machine, 0x10000000, 0x100, 7))
+        made.check(lib.vmr_bus_claim(made.machine, 0x10000000, 0x100, 7, 1, 0, _core.ffi.new("vmr_window **")))
         made.run()
         assert (made.trap().cause, made.trap().value) == (4, 0x10000002)
 
@@ -759,10 +764,10 @@ def test_stop_reaches_a_sleeping_a_stopped_and_a_busy_hart() -> None:
         threads = [threading.Thread(target=body, args=(i,)) for i in range(3)]
         for thread in threads:
             thread.start()
-        time.sleep(0.05)
+        time.sleep(patience(0.05))
         lib.vmr_machine_stop(made.machine)
         for thread in threads:
-            thread.join(10)
+            thread.join(patience(10))
         assert kinds == [lib.VMR_EXIT_STOPPED] * 3
 
 
@@ -773,3 +778,87 @@ def test_bad_arguments_are_refused() -> None:
         assert lib.vmr_rv64_new(made.machine, lib.VMR_RV64_D, 10, 0, cpu) < 0
         assert lib.vmr_rv64_new(made.machine, ALL, 0, 0, cpu) < 0
         assert lib.vmr_rv64_boot(made.harts[0], CODE, 0) < 0
+
+
+# ---- a guest that traps for ever -------------------------------------------------------------------------------------
+
+RFENCE = 0x52464E43
+LOST = "li t0, {}; csrw stvec, t0; .word 0"
+"""Sets stvec, and traps there."""
+
+
+def left_by(made: Guest, hart: int = 0) -> int:
+    """Run one hart on this thread until it leaves; return the exit's kind."""
+    guard = threading.Timer(patience(120), lambda: lib.vmr_machine_stop(made.machine))
+    guard.start()
+    try:
+        made.check(lib.vmr_vcpu_run(made.harts[hart], made.exit))
+    finally:
+        guard.cancel()
+    return int(made.exit.kind)
+
+
+def fault_of(made: Guest, hart: int = 0) -> str:
+    return str(_core.ffi.string(lib.vmr_vcpu_fault(made.harts[hart])).decode())
+
+
+@pytest.mark.parametrize(
+    ("handler", "told"),
+    [
+        (0, "at pc 0x0, its trap handler: cause 1 (instruction access fault), stval 0x0"),
+        (OUT, f"at pc {OUT:#x}, its trap handler: cause 2 (illegal instruction), stval 0x0"),
+    ],
+)
+def test_a_guest_that_traps_for_ever_is_a_fault(handler: int, told: str) -> None:
+    with guest(LOST.format(handler)) as made:
+        assert left_by(made) == lib.VMR_EXIT_FAULT
+        assert fault_of(made) == f"the guest traps for ever {told}"
+
+
+def test_a_guest_whose_harts_are_all_lost_is_a_fault() -> None:
+    with guest(f"{start_others(2)}\n{LOST.format(0)}\nother: {LOST.format(OUT)}", harts=2) as made:
+        kinds: dict[int, int] = {}
+        left = _core.ffi.new("vmr_exit *")
+
+        def other() -> None:
+            lib.vmr_vcpu_run(made.harts[1], left)
+            kinds[1] = left.kind
+            lib.vmr_machine_stop(made.machine)
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        kinds[0] = left_by(made)
+        lib.vmr_machine_stop(made.machine)
+        thread.join()
+        assert lib.VMR_EXIT_FAULT in kinds.values() and set(kinds.values()) <= {
+            lib.VMR_EXIT_FAULT,
+            lib.VMR_EXIT_STOPPED,
+        }
+
+
+def test_a_lost_hart_is_found_again_by_another_that_runs() -> None:
+    handler, flag = OUT + 0x800, OUT
+    text = f"""{start_others(2)}
+        {LOST.format(handler)}
+other:  li   s0, {flag}
+wait:   ld   t0, 0(s0)
+        beqz t0, wait
+        li   t1, {handler}
+        ld   t0, 8(s0)
+        sd   t0, 0(t1)
+        {sbi(RFENCE, 0, 1, 0)}
+hang:   j hang"""
+    ends = Asm().text(POWEROFF).assemble(handler + 8)
+    with guest(text, harts=2) as made:
+        made.write(handler + 8, ends)
+        made.write_words(flag + 8, 0x13 | 0x13 << 32)  # two nops in front of it
+
+        def mend() -> None:
+            wait_for(lambda: made.stats().traps > 20 << 20, "a hart that is lost")
+            made.write_words(flag, 1)
+
+        mender = threading.Thread(target=mend)
+        mender.start()
+        made.run()
+        mender.join()
+        assert made.kinds[0][0] == lib.VMR_EXIT_SYSTEM

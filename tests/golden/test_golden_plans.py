@@ -15,8 +15,10 @@ from pathlib import Path
 import dtschema
 import pytest
 
+from patience import patience
 from vmrun.plan import codec, view
 from vmrun.plan.model import MachinePlan
+from vmrun.planning.how import How
 from vmrun.planning.planner import plan_manifest
 from vmrun.tables import acpi
 from vmrun.tables.fdt import decode, encode
@@ -50,7 +52,7 @@ def manifest(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture
 def plan(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> MachinePlan:
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    return plan_manifest(manifest, artifacts=False, anywhere=True)
+    return plan_manifest(manifest, How(artifacts=False, anywhere=True))
 
 
 @pytest.fixture
@@ -114,7 +116,9 @@ def test_dtc_prints_no_warning(with_fdt: MachinePlan) -> None:
         pytest.skip("needs dtc (package device-tree-compiler)")
     for form, source in (("dtb", view.dtb(with_fdt)), ("dts", view.dts(with_fdt).encode())):
         to = {"dtb": "dts", "dts": "dtb"}[form]
-        done = subprocess.run([tool, "-I", form, "-O", to, "-"], input=source, capture_output=True, timeout=30)
+        done = subprocess.run(
+            [tool, "-I", form, "-O", to, "-"], input=source, capture_output=True, timeout=patience(30)
+        )
         assert (done.returncode, done.stderr.decode()) == (0, "")
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from patience import patience
+
 ROOT = Path(__file__).resolve().parents[2]
 MICRO = ROOT / "manifests" / "riscv-micro.toml"
-TIMEOUT_S = 120
+TIMEOUT_S = patience(120)
 
 Vmrun = Callable[..., subprocess.CompletedProcess[bytes]]
 
@@ -29,7 +31,9 @@ def vmrun_env() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def kernel() -> Path:
     """The example manifest, its artefacts fetched; a skip where neither a mirror nor the cache has them."""
-    done = subprocess.run(vmrun_command("plan", MICRO, "--json"), env=vmrun_env(), capture_output=True, timeout=600)
+    done = subprocess.run(
+        vmrun_command("plan", MICRO, "--json"), env=vmrun_env(), capture_output=True, timeout=patience(600)
+    )
     if done.returncode:
         pytest.skip(f"Debian's riscv64 kernel cannot be had: {done.stderr.decode().splitlines()[:1]}")
     return MICRO

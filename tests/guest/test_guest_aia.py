@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from conftest import ROOT, Vmrun
 
 pytestmark = [pytest.mark.guest, pytest.mark.network]

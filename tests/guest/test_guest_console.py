@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from conftest import TIMEOUT_S, vmrun_command, vmrun_env
+from patience import patience
 
 pytestmark = [pytest.mark.guest, pytest.mark.network]
 
@@ -75,11 +77,11 @@ def test_a_shell_on_the_console(sit: Callable[..., Seat], manifest: Callable[[st
     seat.type(b"echo $((6 * 7)) $(stty size)\n")
     seat.until(b"42 33 111")
     termios.tcsetwinsize(seat.terminal, (50, 132))
-    time.sleep(0.5)
+    time.sleep(patience(0.5))
     seat.type(b"stty size\n")
     seat.until(b"50 132")
     seat.type(b"sleep 100\n")
-    time.sleep(0.5)
+    time.sleep(patience(0.5))
     seat.type(b"\x03")  # the guest's, not vmrun's
     seat.until(b"# ")
     seat.type(b"\x01x")
@@ -100,7 +102,7 @@ def test_u_boot_reaches_its_prompt(sit: Callable[..., Seat], kernel: Path, tmp_p
     path.write_text(
         'manifest = 1\nname = "u-boot"\n[machine]\nboard = "riscv_virt"\n[cpu]\ncount = 1\n[memory]\nsize = "256MiB"\n'
         '[boot]\nkernel = { debian = "u-boot-qemu", suite = "trixie",'
-        ' file = "usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin" }\n'
+        ' file = "usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin" }\nprotocol = "flat"\n'
         '[console.main]\ndevice = "serial"\n'
     )
     seat = sit("up", path)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from conftest import Vmrun
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "lab"))

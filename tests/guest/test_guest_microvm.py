@@ -10,6 +10,7 @@ import x86_qemu
 
 from vmrun.errors import ArtifactError
 from vmrun.plan.model import MachinePlan
+from vmrun.planning.how import How
 from vmrun.planning.planner import plan_manifest
 
 pytestmark = [pytest.mark.guest, pytest.mark.network, pytest.mark.slow]
@@ -27,7 +28,7 @@ def qemu() -> None:
 
 def planned(*sets: str) -> MachinePlan:
     try:
-        return plan_manifest(MANIFEST, sets=(QUIET, *sets), anywhere=True)
+        return plan_manifest(MANIFEST, How(sets=(QUIET, *sets), anywhere=True))
     except ArtifactError as error:
         pytest.skip(f"Debian's amd64 kernel cannot be had: {error}")
 
@@ -68,3 +69,13 @@ def test_ram_beyond_the_hole_is_used(tmp_path: Path) -> None:
     status, said = x86_qemu.run(plan, tmp_path)
     total = next(int(line.split()[1]) for line in said.splitlines() if line.startswith("MemTotal"))
     assert status == 0 and 3_000_000 < total < 3_276_800
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_kernel_without_kvms_clock_reads_the_cmos(asked: bool, tmp_path: Path) -> None:
+    """ACPI tells of the clock where the manifest has it; the time of day is read at its ports in any case."""
+    command = 'run.command=["/bin/sh", "-c", "date +day-%F; ls -d /sys/class/rtc/rtc0"]'
+    plan = planned(command, "cpu.count=1", *(["device.clock.kind=cmos-rtc"] if asked else []))
+    _, said = x86_qemu.run(plan, tmp_path, "-rtc", "base=2020-05-17T12:00:00")
+    assert "day-2020-05-17" in said, said
+    assert ("\n/sys/class/rtc/rtc0" in said) == asked, said

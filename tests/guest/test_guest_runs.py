@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from conftest import MICRO, TIMEOUT_S, Vmrun, vmrun_command, vmrun_env
 
 pytestmark = [pytest.mark.guest, pytest.mark.network]
@@ -48,8 +49,8 @@ def test_up_boots_the_example_and_ends_with_0(vmrun: Vmrun, tmp_path: Path) -> N
         (["/no/such/command"], 127),
         (["sh", "-c", "kill -9 $$"], 137),
         (["sh", "-c", "echo c > /proc/sysrq-trigger"], 255),
-        (["poweroff", "-f"], 125),
-        (["reboot", "-f"], 125),
+        (["poweroff", "-f"], 255),
+        (["reboot", "-f"], 255),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else None,
 )
@@ -57,6 +58,22 @@ def test_the_status_of_a_command(vmrun: Vmrun, command: list[str], code: int) ->
     done = vmrun("run", MICRO, "--", *command)
     assert done.returncode == code, done.stderr
     assert done.stdout == b""
+
+
+@pytest.mark.parametrize(
+    ("command", "outcome"),
+    [
+        ("poweroff -f", "early-poweroff"),
+        ("reboot -f", "early-reset"),
+        ("echo b > /proc/sysrq-trigger", "silent-reset"),
+        ("echo c > /proc/sysrq-trigger", "panic"),
+    ],
+)
+def test_the_ends_of_a_guest_before_its_status_are_told_apart(
+    vmrun: Vmrun, tmp_path: Path, command: str, outcome: str
+) -> None:
+    assert vmrun("run", MICRO, "--", "sh", "-c", f"{command}; sleep 60").returncode == 255
+    assert result(tmp_path)["outcome"] == outcome
 
 
 def test_a_panic_shows_the_last_lines(vmrun: Vmrun, tmp_path: Path) -> None:
@@ -183,6 +200,40 @@ def test_a_reboot_boots_again(manifest: Callable[[str], Path], kernel: Path, tmp
     assert result(tmp_path)["boots"] == 2
 
 
+@pytest.fixture
+def bare(vmrun: Vmrun, manifest: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A manifest whose kernel is a file: none of its modules are there, so it drives no virtio device."""
+    path = manifest("")
+    plan = json.loads(vmrun("plan", path, "--json").stdout)
+    kernel = next(blob["path"] for blob in plan["blobs"] if blob["name"] == "kernel")
+    text = path.read_text().replace('debian = "linux-image-riscv64", suite = "trixie"', f"path = {json.dumps(kernel)}")
+    bare = tmp_path / "bare.toml"
+    bare.write_text(text)
+    return bare
+
+
+@pytest.mark.parametrize("console", ["virtio", "serial"])
+def test_a_kernel_without_virtio_has_its_command_on_the_serial_line(vmrun: Vmrun, bare: Path, console: str) -> None:
+    data = os.urandom(20_000)
+    script = 'sleep 1000 & echo "<4>in the middle" >/dev/kmsg; tee /dev/stderr; exit 7'
+    done = vmrun(
+        "run", bare, "--set", f'console.main.device="{console}"', "--", "sh", "-c", script, input=data
+    )  # fmt: skip
+    assert done.returncode == 7, done.stderr[-1000:]
+    assert (done.stdout == data, data in done.stderr, b"no driver virtio_mmio" in done.stderr) == (True, True, True)
+
+
+def test_a_kernel_without_virtio_has_its_shell_on_the_serial_line(vmrun: Vmrun, bare: Path) -> None:
+    done = vmrun("up", bare, input=b"echo typed-$((40+2)) on $(tty)\npoweroff -f\n")
+    assert b"typed-42 on /dev/ttyS0" in done.stdout and b"vmrun;" not in done.stdout
+    assert done.returncode == 0, done.stderr
+
+
+def test_input_that_comes_before_the_shell_is_kept(vmrun: Vmrun, manifest: Callable[[str], Path]) -> None:
+    done = vmrun("up", manifest(""), input=b"echo typed-$((40+2))\npoweroff -f\n")
+    assert (done.returncode, b"typed-42" in done.stdout) == (0, True), done.stderr
+
+
 def test_a_timeout_is_124(vmrun: Vmrun, manifest: Callable[[str], Path], tmp_path: Path) -> None:
     path = manifest('[run]\ncommand = ["sleep", "1000"]\ntimeouts = { total = "6s" }\n')
     assert vmrun("up", path).returncode == 124
@@ -252,3 +303,14 @@ def test_an_engine_that_is_not_there(vmrun: Vmrun, accel: str, why: bytes) -> No
     done = vmrun("run", MICRO, "--accel", accel, "--", "true")
     assert done.returncode == 125
     assert why in done.stderr and b"auto" in done.stderr
+
+
+def test_a_kernel_spread_over_packages_boots_a_small_machine(vmrun: Vmrun, tmp_path: Path) -> None:
+    path = tmp_path / "sid.toml"
+    path.write_text(
+        'manifest = 1\n[machine]\nboard = "riscv_virt"\n[memory]\nsize = "192MiB"\n[boot]\n'
+        'kernel = { debian = "linux-image-riscv64", suite = "sid" }\nmodules = ["ext4"]\n'
+        'initrd = { busybox = true }\ncmdline = ["panic=-1", "quiet"]\n[console.main]\ndevice = "virtio"\n'
+    )
+    done = vmrun("run", path, "--", "grep", "ext4", "/proc/filesystems")
+    assert (done.returncode, done.stdout.split()) == (0, [b"ext4"]), done.stderr

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from patience import patience
 from vmrun.errors import ArtifactError
 from vmrun.plan import view
 from vmrun.plan.model import MachinePlan
+from vmrun.planning.how import How
 from vmrun.planning.planner import plan_manifest
 
 pytestmark = [pytest.mark.guest, pytest.mark.network, pytest.mark.slow]
@@ -33,7 +35,7 @@ def qemu() -> None:
 
 def planned(*sets: str) -> MachinePlan:
     try:
-        return plan_manifest(MANIFEST, sets=sets, command=("/bin/sh", "-c", LOOK), anywhere=True)
+        return plan_manifest(MANIFEST, How(sets=sets, command=("/bin/sh", "-c", LOOK), anywhere=True))
     except ArtifactError as error:
         pytest.skip(f"Debian's arm64 kernel cannot be had: {error}")
 
@@ -53,7 +55,7 @@ def run(plan: MachinePlan, version: int, folder: Path) -> tuple[int, str]:
     command += ["-global", "virtio-mmio.force-legacy=false", "-drive", f"if=none,id=scratch,format=raw,file={disk}"]
     command += ["-device", "virtio-blk-device,drive=scratch,serial=scratch,bus=virtio-mmio-bus.0"]
     command += ["-device", "virtio-rng-device,bus=virtio-mmio-bus.2"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=180)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience(180))
     return done.returncode, done.stdout.decode("utf-8", "replace") + done.stderr.decode("utf-8", "replace")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import patience
 from vmrun.errors import ArtifactError
 from vmrun.images.initramfs import PORTS, InitramfsSpec, ModuleFile, build
 from vmrun.images.resolve import KernelArtifact, Resolver
@@ -71,7 +72,7 @@ def boot(folder: Path, parts: Parts, initramfs: bytes, *, ports: bool, stdin: by
         *("-device", "virtconsole,chardev=con"),
     ]
     listener = socket.socket(socket.AF_UNIX)
-    listener.settimeout(60)
+    listener.settimeout(patience(60))
     if ports:
         os.chdir(folder)  # a Unix socket's path is short
         listener.bind("in")
@@ -100,7 +101,7 @@ def _console(arguments: list[str], typed: bytes) -> str:
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as machine:
         assert machine.stdin is not None
         assert machine.stdout is not None
-        limit = threading.Timer(90, machine.kill)
+        limit = threading.Timer(patience(90), machine.kill)
         limit.start()
         try:
             while data := os.read(machine.stdout.fileno(), 4096):
@@ -139,6 +140,13 @@ def test_status(tmp_path: Path, parts: Parts, command: tuple[str, ...], status: 
     assert re.fullmatch(r"init \d+\.\d+", seen.control[0])
     assert seen.control[1:] == ["command", f"exit {status}"]
     assert "vmrun:" not in seen.console
+
+
+def test_the_kernel_opens_a_console_for_init(tmp_path: Path, parts: Parts) -> None:
+    """Its driver is a module, which init loads: the kernel's warning that it found none would be true, and no use."""
+    seen = boot(tmp_path, parts, parts.initramfs(("dmesg",), PORTS), ports=True)
+    assert b"Run /init as init process" in seen.out
+    assert b"initial console" not in seen.out
 
 
 def test_streams_are_binary_clean_and_apart(tmp_path: Path, parts: Parts) -> None:

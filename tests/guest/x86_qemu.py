@@ -11,6 +11,7 @@ import struct
 import subprocess
 from pathlib import Path
 
+from patience import patience
 from vmrun.boot.x86_memory import FIRMWARE, MP_POINTER
 from vmrun.plan.model import Blob, MachinePlan
 
@@ -74,5 +75,5 @@ def run(plan: MachinePlan, folder: Path, *more: str, timeout_s: float = 180) -> 
         path = folder / f"blob-{blob.name}"
         path.write_bytes(_content(blob))
         command += ["-device", f"loader,file={path},addr={blob.gpa:#x},force-raw=on"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience(timeout_s))
     return done.returncode, done.stdout.decode("utf-8", "replace") + done.stderr.decode("utf-8", "replace")

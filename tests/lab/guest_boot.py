@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from guest_kit import VMRUN, Ended, manifest, run_vmm, this_host
 
+from patience import patience
+
 pytestmark = pytest.mark.lab_guest
 HOST = this_host()
 BOOTS = [(guest.tag, form) for guest in HOST.guests for form in guest.forms]
@@ -30,7 +32,7 @@ ENDS = {
 }
 X86_ENDS = {
     # An empty IDT and an exception: the CPU shuts down. Linux does it as the last resort of a reboot, and when asked.
-    "triple fault": (("lab_end=reboot", "reboot=triple"), ("--no-reboot",), "fault", 255),
+    "triple fault": (("lab_end=reboot", "reboot=triple"), ("--no-reboot",), "triple-fault", 255),
     "keyboard controller": (("lab_end=reboot", "reboot=kbd"), ("--no-reboot",), "reboot", 0),
     "ACPI reset": (("lab_end=reboot", "reboot=acpi"), ("--no-reboot",), "reboot", 0),
 }
@@ -89,7 +91,7 @@ def test_a_reboot_boots_again(tmp_path: Path) -> None:
 
 
 def test_a_halt(tmp_path: Path) -> None:
-    path = manifest(tmp_path, *FIRST, ("lab_end=halt",), limit_s=20)
+    path = manifest(tmp_path, *FIRST, ("lab_end=halt",), limit_s=round(patience(20)))
     ended = run_vmm([*VMRUN, "up", str(path)], tmp_path)
     assert ended.status == HALTED, ended
     assert "INIT-OK" in ended.out

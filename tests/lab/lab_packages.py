@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from patience import patience
 from vmrun.errors import ArtifactError
 from vmrun.images import aptsources
 from vmrun.images.apt import Apt
@@ -19,7 +20,7 @@ from vmrun.images.store import Store
 
 _INSTALLED = re.compile(r"(?m)^Inst (\S+) \((\S+) ")
 _USR_MERGED = ("bin", "sbin", "lib", "lib64")
-_FETCH_TIMEOUT_S = 1200
+_FETCH_TIMEOUT_S = patience(1200)
 
 
 class PackageSet(Apt):

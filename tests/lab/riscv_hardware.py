@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from patience import patience
+
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "hardware" / "riscv_virt.txt"
 """What a guest on the software core says; `tests/guest/test_guest_hardware.py` holds it to that."""
 
@@ -22,7 +24,7 @@ def manifest(accel: str, irqchip: str) -> str:
         'modules = ["virtio_mmio", "virtio_blk", "virtio-rng"]\ninitrd = { busybox = true }\n'
         'cmdline = ["quiet", "panic=-1"]\n[console.main]\ndevice = "virtio"\n'
         '[disk.first]\nsize = "1MiB"\n[disk.second]\nsize = "1MiB"\n[device.rng]\nkind = "virtio-rng"\n'
-        '[run]\ntimeouts = { total = "80s" }\n'
+        f'[run]\ntimeouts = {{ total = "{round(patience(80))}s" }}\n'
     )
 
 

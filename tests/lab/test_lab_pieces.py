@@ -21,6 +21,7 @@ from lab_packages import unpack
 from lab_run import SKIPPED, _verdict
 from lab_table import HOSTS
 
+from patience import patience
 from vmrun.errors import ArtifactError
 
 HERE = Path(__file__).parent
@@ -150,16 +151,18 @@ def test_steps_have_limits_and_leave_results(tmp_path: Path) -> None:
     source = (HERE / "l1" / "steps.py").read_text().replace('Path("/lab/work")', f"Path({str(tmp_path)!r})")
     (tmp_path / "steps.py").write_text(source)
     steps = [
-        {"name": "hangs", "argv": ["sh", "-c", "echo begun; sleep 1000 & sleep 1000"], "limit_s": 0.5},
-        {"name": "fails", "argv": ["sh", "-c", "exit 3"], "limit_s": 20},
-        {"name": "works", "argv": ["sh", "-c", "echo said; echo kept >$LAB_RESULTS/file"], "limit_s": 20},
+        {"name": "hangs", "argv": ["sh", "-c", "echo begun; sleep 1000 & sleep 1000"], "limit_s": patience(0.5)},
+        {"name": "fails", "argv": ["sh", "-c", "exit 3"], "limit_s": patience(20)},
+        {"name": "works", "argv": ["sh", "-c", "echo said; echo kept >$LAB_RESULTS/file"], "limit_s": patience(20)},
     ]
     (tmp_path / "steps.json").write_text(json.dumps(steps))
     disk = tmp_path / "disk"
     with disk.open("wb") as file:
         file.truncate(1 << 20)
     done = subprocess.run(
-        [sys.executable, tmp_path / "steps.py", tmp_path / "steps.json", disk], capture_output=True, timeout=60
+        [sys.executable, tmp_path / "steps.py", tmp_path / "steps.json", disk],
+        capture_output=True,
+        timeout=patience(60),
     )
     assert done.returncode == 1
     assert b"begun" in done.stdout and b"said" in done.stdout

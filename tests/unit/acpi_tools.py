@@ -9,6 +9,7 @@ from pathlib import Path as File
 
 import pytest
 
+from patience import patience
 from vmrun.tables import acpi
 from vmrun.tables.acpi_nodes import (
     device,
@@ -91,7 +92,7 @@ def tool(name: str) -> str:
 
 
 def run(name: str, *args: str, cwd: File) -> str:
-    done = subprocess.run([tool(name), *args], cwd=cwd, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([tool(name), *args], cwd=cwd, capture_output=True, text=True, timeout=patience(60))
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     return said

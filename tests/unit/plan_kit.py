@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 from vmrun.boards import registry
+from vmrun.boards.takes import lay_out
 from vmrun.plan.files import BootFile, BootFiles
 from vmrun.plan.model import MachinePlan
 from vmrun.plan.offer import Offer
@@ -48,10 +49,18 @@ def load(folder: Path, text: str = BASE) -> LoadedManifest:
     return load_manifest(write(folder, text), known=registry.known())
 
 
+def laid_out_and_loaded(
+    loaded: LoadedManifest, files: BootFiles, offer: Offer, ports: tuple[str, ...] = ()
+) -> MachinePlan:
+    """Return the plan that the manifest's board makes of it with ``files``."""
+    board = registry.load(loaded.manifest.machine.board)
+    return board.load(lay_out(board, loaded.manifest, offer, ports), loaded.manifest, files, offer)
+
+
 def planned(folder: Path, text: str = BASE, *, ports: tuple[str, ...] = (), engine: Offer = OFFER) -> MachinePlan:
     """Return the plan of the manifest ``text`` with its own kernel."""
     loaded = load(folder, text)
     kernel = folder / "kernel"
     disks = tuple((name, BootFile(disk.path, 0, "")) for name, disk in loaded.manifest.disk.items() if disk.path)
     files = BootFiles(BootFile(str(kernel), kernel.stat().st_size, "0" * 64, "a test"), disks=disks)
-    return registry.load("riscv_virt").plan(loaded, files, engine, ports=ports)
+    return laid_out_and_loaded(loaded, files, engine, ports)

@@ -13,6 +13,7 @@ from acpi_tools import run, same_but_for_the_maker, tool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from patience import patience
 from vmrun.tables.acpi import Ident, dsdt
 from vmrun.tables.acpi_nodes import device, hardware_id, processor, routing, sleep_state
 from vmrun.tables.aml import (
@@ -288,7 +289,11 @@ def evaluated(nodes: tuple[Node, ...], *commands: str) -> str:
         (folder / "dsdt.dat").write_bytes(dsdt(nodes, Ident()))
         script = ";".join((*commands, "quit"))
         said = subprocess.run(
-            [tool("acpiexec"), "-b", script, "dsdt.dat"], cwd=folder, capture_output=True, text=True, timeout=60
+            [tool("acpiexec"), "-b", script, "dsdt.dat"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=patience(60),
         )
         assert said.returncode == 0
         return said.stdout

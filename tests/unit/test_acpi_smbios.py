@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from patience import patience
 from vmrun.frozen import evolve
 from vmrun.tables.smbios import Smbios, SmbiosTables, encode
 
@@ -57,7 +58,7 @@ def dmidecode(tables: SmbiosTables, folder: File) -> str:
     # The form of --dump-bin: entry point first, structures at 0x20, as the entry point says.
     (folder / "dmi.bin").write_bytes(tables.entry.ljust(32, b"\0") + tables.table)
     done = subprocess.run(
-        [found, "--from-dump", "dmi.bin"], cwd=folder, capture_output=True, text=True, timeout=30, check=True
+        [found, "--from-dump", "dmi.bin"], cwd=folder, capture_output=True, text=True, timeout=patience(30), check=True
     )
     said = done.stdout + done.stderr
     for complaint in ("OUT OF SPEC", "bad index", "Wrong", "broken", "Invalid", "truncated"):

@@ -9,6 +9,7 @@ import acpi_tools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plan_kit import laid_out_and_loaded
 from x86_kit import MIB, bzimage, vmlinux
 
 from vmrun.boards import registry
@@ -80,7 +81,7 @@ def planned(
     file = BootFile(str(folder / "kernel"), (folder / "kernel").stat().st_size, "0" * 64, "a test")
     ramdisk = BootFile(str(folder / "initrd"), initrd, "1" * 64) if initrd else None
     disks = tuple((name, BootFile(disk.path, 0, "")) for name, disk in loaded.manifest.disk.items() if disk.path)
-    return registry.load("microvm").plan(loaded, BootFiles(file, ramdisk, disks), offer, ports=ports)
+    return laid_out_and_loaded(loaded, BootFiles(file, ramdisk, disks), offer, ports)
 
 
 def refusal(folder: Path, text: str, **options: object) -> PlanError:
@@ -130,6 +131,16 @@ def test_isa_devices_stand_where_a_pc_has_them(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_acpi_tells_of_a_clock_that_the_manifest_asks_for(asked: bool, tmp_path: Path) -> None:
+    plan = planned(tmp_path, BASE + ('[device.clock]\nkind = "cmos-rtc"\n' if asked else ""))
+    clock = next(device for device in plan.devices if device.kind == "cmos-rtc")
+    assert (clock.id, clock.base) == ("device.clock" if asked else "rtc", 0x70), "it is there in any case"
+    no_cmos_rtc = struct.unpack_from("<H", table(plan, "FACP"), 109)[0] >> 5 & 1  # ACPI 6.5, 5.2.9.3
+    assert no_cmos_rtc == (not asked)
+    assert (b"\x41\xd0\x0b\x00" in table(plan, "DSDT")) == asked, "PNP0B00, as EISA writes it"
+
+
 def test_a_port_is_its_number_with_the_buss_bit(tmp_path: Path) -> None:
     uart = planned(tmp_path).device("uart0")
     assert uart is not None and uart.bus_base == PIO | 0x3F8
@@ -173,6 +184,15 @@ def test_a_kernel_told_to_leave_acpi_alone_gets_the_other_tables(tmp_path: Path)
     text = BASE.replace("[boot]", '[boot]\ncmdline = ["quiet acpi=off"]')
     assert planned(tmp_path, text).blob("rsdp") is None
     assert planned(tmp_path, text, tables="acpi").blob("rsdp") is not None
+    for words in ('motd="x acpi=off y"', "-- acpi=off"):
+        other = BASE.replace("[boot]", f"[boot]\ncmdline = ['{words}']")
+        assert planned(tmp_path, other).blob("rsdp") is not None
+
+
+def test_the_mp_kernels_devices_are_the_kernels_not_inits(tmp_path: Path) -> None:
+    text = EVERYTHING.replace("[boot]", '[boot]\ncmdline = ["quiet", "--", "single"]')
+    line = planned(tmp_path, text, tables="mptable").cmdline
+    assert line.endswith(" -- single") and "virtio_mmio.device=" in line
 
 
 # ---- what describes it -----------------------------------------------------------------------------------------------
@@ -211,7 +231,7 @@ def test_iasl_has_nothing_to_say(tmp_path: Path, text: str) -> None:
 
 
 def test_acpiexec_loads_the_namespace(tmp_path: Path) -> None:
-    plan = planned(tmp_path, EVERYTHING)
+    plan = planned(tmp_path, EVERYTHING + '[device.clock]\nkind = "cmos-rtc"\n')
     (tmp_path / "dsdt.dat").write_bytes(table(plan, "DSDT"))
     commands = "namespace;evaluate \\_SB.VR03._CRS;evaluate \\_SB.COM1._CRS;evaluate \\_SB.RTC._HID;quit"
     said = acpi_tools.run("acpiexec", "-b", commands, "dsdt.dat", cwd=tmp_path)
@@ -343,7 +363,7 @@ def test_riscv_virt_has_none_of_it(tmp_path: Path) -> None:
         path.write_text(text.replace(old, new).replace("TABLES", ""))
         loaded = load_manifest(path, known=registry.known())
         with pytest.raises(PlanError) as caught:
-            registry.load("riscv_virt").plan(loaded, BootFiles(), offer("a test"))
+            laid_out_and_loaded(loaded, BootFiles(), offer("a test"))
         assert caught.value.code == code and caught.value.key
 
 
@@ -356,8 +376,8 @@ def test_drivers_are_those_of_the_devices(tmp_path: Path) -> None:
     path = tmp_path / "m.toml"
     path.write_text(EVERYTHING.replace("TABLES", ""))
     loaded = load_manifest(path, known=registry.known())
-    drivers = registry.load("microvm").drivers(loaded.manifest)
-    assert drivers == ("virtio_mmio", "virtio_blk", "virtio_console", "virtio_rng")
+    layout = registry.load("microvm").layout(loaded.manifest, OFFER, ("control",))
+    assert layout.modules == ("virtio_mmio", "virtio_blk", "virtio_console", "virtio_rng")
 
 
 # ---- the saved form --------------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plan_kit import BASE, OFFER, planned
+from plan_kit import BASE, OFFER, laid_out_and_loaded, load, planned
 
+from patience import patience
 from vmrun.boards import registry
 from vmrun.boards.riscv import isa
 from vmrun.boards.riscv.fdt import cpus_node
@@ -18,6 +19,7 @@ from vmrun.errors import PlanError
 from vmrun.frozen import evolve
 from vmrun.kvm.offer import nominal as kvm_nominal
 from vmrun.plan import codec
+from vmrun.plan.files import BootFile, BootFiles
 from vmrun.plan.model import SEED_SIZE, MachinePlan
 from vmrun.plan.offer import Offer
 from vmrun.rv64.isa import DEFAULT_EXTENSIONS
@@ -81,7 +83,7 @@ def test_every_device_of_qemus_machine_stands_where_qemu_has_it(tmp_path: Path) 
         pytest.skip("needs qemu-system-riscv64 (package qemu-system-misc)")
     blob = tmp_path / "qemu.dtb"
     command = [tool, "-M", f"virt,dumpdtb={blob}", "-smp", "2", "-m", "128", "-display", "none"]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=patience(60))
     peers = [node for _, node in decode(blob.read_bytes()).walk()]
     plic_of = {"qemu": "plic@c000000", "vmrun": "interrupt-controller@c000000"}
     for path, node in tree_of(planned(tmp_path, EVERYTHING)).walk():
@@ -102,7 +104,7 @@ def test_an_aia_stands_where_qemu_has_the_one_of_s_mode(tmp_path: Path) -> None:
         pytest.skip("needs qemu-system-riscv64 (package qemu-system-misc)")
     blob = tmp_path / "qemu.dtb"
     command = [tool, "-M", f"virt,aia=aplic-imsic,dumpdtb={blob}", "-smp", "2", "-m", "128", "-display", "none"]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=patience(60))
     peer, ours = decode(blob.read_bytes()), tree_of(planned(tmp_path, EVERYTHING, engine=AIA))
     for path, node in ours.walk():
         if "@" in node.name and "/soc/" in path:
@@ -256,12 +258,54 @@ def test_the_command_line_follows_the_consoles(extra: str, cmdline: str, console
         ('["earlycon", "x=1"]', "console=hvc0 earlycon x=1"),
         ('["a=1 console=tty0"]', "a=1 console=tty0 earlycon=sbi"),
         ('["xconsole=1"]', "console=hvc0 xconsole=1 earlycon=sbi"),
-        ('["quiet", "--", "single"]', "earlycon=sbi console=hvc0 quiet -- single"),
+        ('["quiet", "--", "single"]', "console=hvc0 quiet earlycon=sbi -- single"),
+        ('["quiet -- single console=x earlycon"]', "console=hvc0 quiet earlycon=sbi -- single console=x earlycon"),
+        ('["--"]', "console=hvc0 earlycon=sbi --"),
+        ("""['motd="see console=none here"']""", 'console=hvc0 motd="see console=none here" earlycon=sbi'),
+        ("""['motd="a -- b"', "x"]""", 'console=hvc0 motd="a -- b" x earlycon=sbi'),
+        ("""['"console=ttyS0 odd" x']""", '"console=ttyS0 odd" x earlycon=sbi'),
+        ("""['"--" single']""", 'console=hvc0 earlycon=sbi "--" single'),
+        ('["--x", "-- = --"]', "console=hvc0 --x earlycon=sbi -- = --"),
+        ('"root=/dev/vda -- x"', "root=/dev/vda -- x"),
+        ("""'just "this'""", 'just "this'),
     ],
 )
 def test_what_the_manifest_says_of_consoles_is_not_said_again(given: str, cmdline: str, tmp_path: Path) -> None:
     text = BASE + f"cmdline = {given}\n[console.main]\n"
     assert planned(tmp_path, text).cmdline == cmdline
+
+
+def test_a_guest_that_is_no_linux_gets_its_words_alone(tmp_path: Path) -> None:
+    plan = planned(tmp_path, BASE + 'cmdline = ""\n[console.main]\n')
+    assert plan.cmdline == "" and plan.run.console == "console.main"
+    assert tree_of(plan).find("chosen").prop("bootargs") is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("size", "more", "cmdline"),
+    [
+        ("128MiB", "", "console=ttyS0 earlycon=sbi"),
+        ("192MiB", "", "cma=0 console=ttyS0 earlycon=sbi"),
+        ("192MiB", 'cmdline = ["cma=8M"]\n', "console=ttyS0 cma=8M earlycon=sbi"),
+        ("256MiB", "", "console=ttyS0 earlycon=sbi"),
+    ],
+)
+def test_contiguous_memory_takes_no_more_than_half(size: str, more: str, cmdline: str, tmp_path: Path) -> None:
+    assert planned(tmp_path, BASE.replace("128MiB", size) + more).cmdline == cmdline
+
+
+def test_a_flat_image_is_entered_where_the_manifest_says_so(tmp_path: Path) -> None:
+    def plan(protocol: str) -> MachinePlan:
+        loaded = load(tmp_path, BASE + f'protocol = "{protocol}"\n')
+        (tmp_path / "u-boot.bin").write_bytes(bytes.fromhex("6f000000") + bytes(range(256)))
+        files = BootFiles(BootFile(str(tmp_path / "u-boot.bin"), 260, "0" * 64, "a test"))
+        return laid_out_and_loaded(loaded, files, OFFER)
+
+    assert plan("flat").entry.pc == 0x8020_0000
+    for protocol, code, words in (("auto", "E110", "of no known format"), ("pvh", "E119", "no protocol `pvh`")):
+        with pytest.raises(PlanError, match=words) as caught:
+            plan(protocol)
+        assert caught.value.code == code
 
 
 def test_serial_logs_belong_to_the_boards_uart(tmp_path: Path) -> None:
@@ -330,8 +374,6 @@ def test_registries_name_what_manifests_may_use() -> None:
     known = registry.known()
     assert known.boards == ("riscv_virt", "microvm", "virt")
     assert {"virtio-rng", "goldfish-rtc"} <= set(known.kinds)
-    assert {"plic", "virtio-blk", "virtio-mmio", "lapic", "cmos-rtc", "acpi-power", "gicv3", "pl011"}.isdisjoint(
-        known.kinds
-    )
+    assert {"plic", "virtio-blk", "virtio-mmio", "lapic", "acpi-power", "gicv3", "pl011"}.isdisjoint(known.kinds)
     with pytest.raises(PlanError, match="no board"):
         registry.load("q35")

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plan_kit import laid_out_and_loaded
 from test_boot_arm64 import image
 
+from patience import patience
 from vmrun.boards import registry
 from vmrun.boards.arm.fdt import cpus_node
 from vmrun.boards.limits import LIMITS
@@ -23,6 +25,7 @@ from vmrun.plan.files import BootFile, BootFiles
 from vmrun.plan.model import ArmCpus, Interrupt, MachinePlan, mpidr
 from vmrun.plan.offer import Offer
 from vmrun.plan.topology import Topology
+from vmrun.planning.how import How
 from vmrun.planning.planner import plan_manifest
 from vmrun.schema.load import load_manifest
 from vmrun.tables.fdt import Cells, FdtNode, Strings, decode
@@ -66,7 +69,7 @@ def planned(
     path.write_text(text)
     loaded = load_manifest(path, known=registry.known())
     files = BootFiles(BootFile(str(folder / "kernel"), (folder / "kernel").stat().st_size, "0" * 64, "a test"))
-    return registry.load("virt").plan(loaded, files, offer, ports=ports)
+    return laid_out_and_loaded(loaded, files, offer, ports)
 
 
 def refusal(folder: Path, text: str, *, offer: Offer = V3, kernel: bytes | None = None) -> PlanError:
@@ -113,7 +116,7 @@ def test_every_device_stands_where_qemu_has_it(offer: Offer, version: int, tmp_p
     blob = tmp_path / "qemu.dtb"
     machine = f"virt,gic-version={version},dumpdtb={blob}"
     command = [tool, "-M", machine, "-cpu", "max", "-smp", "2", "-m", "128", "-display", "none", "-nic", "none"]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=patience(60))
     peers = {node.name: node for _, node in decode(blob.read_bytes()).walk()}
     compared = 0
     for path, node in tree_of(planned(tmp_path, EVERYTHING, offer=offer)).walk():
@@ -229,7 +232,7 @@ def test_the_refusal_points_into_the_manifest(tmp_path: Path) -> None:
     path = tmp_path / "m.toml"
     path.write_text(BASE.replace("[memory]", 'irqchip = "gicv2"\n[memory]') + "[cpu]\ncount = 9\n")
     with pytest.raises(ManifestError) as caught:
-        plan_manifest(path, artifacts=False, anywhere=True)
+        plan_manifest(path, How(artifacts=False, anywhere=True))
     (finding,) = caught.value.diagnostics()
     assert finding.span is not None and finding.span.line == 12, finding
 
@@ -382,7 +385,7 @@ def test_a_packed_kernel_makes_the_plan_of_the_plain_one(tmp_path: Path, monkeyp
     plans = []
     for data in (image(size=12288, machine=0xAA64), gzip.compress(image(size=12288, machine=0xAA64), mtime=0)):
         (tmp_path / "kernel").write_bytes(data)
-        plans.append(plan_manifest(tmp_path / "m.toml", anywhere=True))
+        plans.append(plan_manifest(tmp_path / "m.toml", How(anywhere=True)))
     plain, unpacked = (plan.blob("kernel") for plan in plans)
     assert plain is not None and unpacked is not None and plain.path != unpacked.path
     assert (plain.gpa, plain.size, plain.reserve) == (unpacked.gpa, unpacked.size, unpacked.reserve)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import lzma
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from patience import patience
 from vmrun.boot import packed
 from vmrun.boot.detect import detect
 from vmrun.boot.kernel import Kernel, Segment
@@ -160,7 +162,7 @@ def test_an_elf_linked_at_zero_goes_where_an_image_goes(tmp_path: Path) -> None:
 @pytest.mark.skipif(not UBOOT.is_dir(), reason="needs u-boot-qemu")
 def test_u_boot_is_a_flat_image_and_an_elf_at_the_same_place(tmp_path: Path) -> None:
     with Source(UBOOT / "u-boot.bin") as flat, Source(UBOOT / "uboot.elf") as linked:
-        one, other = detect(flat, "riscv64", BASE), detect(linked, "riscv64", BASE)
+        one, other = detect(flat, "riscv64", BASE, flat=True), detect(linked, "riscv64", BASE)
     assert (one.format, other.format) == ("flat", "elf")
     assert one.entry == other.entry == BASE + 2 * MIB
 
@@ -208,13 +210,85 @@ def test_compressed_kernels_unpack(data: bytes, tmp_path: Path) -> None:
     assert unpacked(data, tmp_path) == LARGE
 
 
+@pytest.mark.parametrize(
+    "data", [bz2.compress(LARGE), lzma.compress(LARGE), lzma.compress(LARGE, format=lzma.FORMAT_ALONE)],
+    ids=["bzip2", "xz", "lzma"],
+)  # fmt: skip
+def test_images_unpack_as_the_kernels_build_packs_them(data: bytes, tmp_path: Path) -> None:
+    assert unpacked(data, tmp_path) == LARGE
+
+
+@pytest.mark.parametrize(("tool", "options"), [("zstd", ()), ("lz4", ("-l",)), ("lz4", ()), ("xz", ("--format=lzma",))])
+def test_images_unpack_by_a_tool(tool: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    if shutil.which(tool) is None:
+        pytest.skip(f"needs {tool}")
+    data = subprocess.run([tool, "-c", *options], input=LARGE, capture_output=True, check=True, timeout=60).stdout
+    assert unpacked(data, tmp_path) == LARGE
+
+
+def test_lzo_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="lzo") as caught:
+        unpacked(b"\x89LZO\0\r\n\x1a\n" + bytes(100), tmp_path)
+    assert caught.value.code == "E118"
+
+
+def test_an_lzma_archive_with_a_boundless_dictionary_is_refused(tmp_path: Path) -> None:
+    data = bytearray(lzma.compress(LARGE, format=lzma.FORMAT_ALONE))
+    data[1:5] = (3 << 30).to_bytes(4, "little")
+    with pytest.raises(PlanError) as caught:
+        unpacked(bytes(data), tmp_path)
+    assert caught.value.code == "E118"
+
+
+NO_KERNELS = [
+    (b"#!/bin/sh\nexit 0\n", "script"),
+    (b"070701" + b"0" * 200, "cpio"),
+    (b"PK\3\4" + bytes(200), "zip"),
+    (bytes(0x101) + b"ustar\x0000" + bytes(300), "tar"),
+    (b"!<arch>\ndebian-binary", ".deb"),
+    (b"QFI\xfb" + bytes(600), "qcow2"),
+    (b"hsqs" + bytes(600), "squashfs"),
+    (bytes(0x438) + b"\x53\xef" + bytes(600), "ext2/3/4"),
+    (bytes(0x1_0040) + b"_BHRfS_M" + bytes(600), "btrfs"),
+    (bytes(0x8001) + b"CD001" + bytes(600), "ISO 9660"),
+    (b"\xd0\x0d\xfe\xed" + bytes(600), "devicetree"),
+]
+
+
+@pytest.mark.parametrize(("data", "words"), NO_KERNELS, ids=[words for _, words in NO_KERNELS])
+def test_what_is_often_given_by_mistake_is_named(data: bytes, words: str, tmp_path: Path) -> None:
+    for inside in (data, unpacked(gzip.compress(data), tmp_path)):
+        error = refusal(inside, tmp_path)
+        assert (error.code, words in error.message) == ("E110", True), str(error)
+
+
+def test_a_flat_image_is_asked_for(tmp_path: Path) -> None:
+    program = bytes.fromhex("6f000000") + bytes(range(256))  # j 0, and no header
+    error = refusal(program, tmp_path)
+    assert error.code == "E110" and 'protocol = "flat"' in (error.remedy or "")
+    path = tmp_path / "flat"
+    for data, words in ((program, None), (b"\x7fELF" + program, "an ELF"), (gzip.compress(program), "gzip"),
+                        (image(), "header"), (bytes(64), "instruction"), (b"#" * 64, "text")):  # fmt: skip
+        path.write_bytes(data)
+        with Source(path, key=("boot", "kernel")) as source:
+            if words is None:
+                kernel = detect(source, "riscv64", BASE, flat=True)
+                assert (kernel.format, kernel.entry) == ("flat", BASE + 2 * MIB)
+                continue
+            with pytest.raises(PlanError, match=words) as caught:
+                detect(source, "riscv64", BASE, flat=True)
+            assert caught.value.code == "E110"
+
+
 @pytest.mark.parametrize(("name", "options"), [("zstd22", ("-c",)), ("zstd", ("-c",)), ("lz4", ("-c", "-l"))])
 def test_zboot_kernels_unpack_by_a_tool(name: str, options: tuple[str, ...], tmp_path: Path) -> None:
     """As scripts/Makefile.lib packs them: the kernel's size follows the payload, and is no part of it."""
     tool = name.removesuffix("22")
     if shutil.which(tool) is None:
         pytest.skip(f"needs {tool}")
-    payload = subprocess.run([tool, *options], input=LARGE, capture_output=True, check=True, timeout=60).stdout
+    payload = subprocess.run(
+        [tool, *options], input=LARGE, capture_output=True, check=True, timeout=patience(60)
+    ).stdout
     data = zboot(payload, name.encode()) + len(LARGE).to_bytes(4, "little")
     assert unpacked(data, tmp_path) == LARGE
 
@@ -270,10 +344,11 @@ def test_a_source_may_be_a_descriptor(tmp_path: Path) -> None:
 def test_the_test_elf_is_an_elf_for_readelf_too(tmp_path: Path) -> None:
     path = tmp_path / "elf"
     path.write_bytes(elf([(BASE, BASE, b"x" * 8, 8)], entry=BASE))
-    done = subprocess.run(["readelf", "-l", path], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["readelf", "-l", path], capture_output=True, text=True, timeout=patience(20))
     assert (
         "RISC-V"
-        in done.stdout + subprocess.run(["readelf", "-h", path], capture_output=True, text=True, timeout=20).stdout
+        in done.stdout
+        + subprocess.run(["readelf", "-h", path], capture_output=True, text=True, timeout=patience(20)).stdout
     )
 
 

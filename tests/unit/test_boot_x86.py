@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from x86_kit import MIB, bzimage, vmlinux
 
+from patience import patience
 from vmrun.boot import boot_params, packed
 from vmrun.boot import bzimage as formats
 from vmrun.boot.detect import detect, detect_x86
@@ -26,7 +27,7 @@ from vmrun.boot.x86_memory import e820, place_initrd
 from vmrun.errors import PlanError
 from vmrun.images.store import Store
 from vmrun.plan.files import BootFile
-from vmrun.planning.making import unpacked
+from vmrun.planning.steps import unpacked
 from vmrun.units import parse_size
 
 KERNEL = vmlinux()
@@ -202,7 +203,8 @@ def test_no_elf_gets_past_its_file(tmp_path: Path, changes: list[tuple[int, int]
         (bytes(0x38) + b"ARM\x64" + bytes(100), "E112", "an arm64 Image"),
         (b"hsqs" + bytes(100), "E110", "squashfs"),
         (b"\xfd7zXZ\0" + bytes(100), "E110", "xz-compressed"),
-        (b"#!/bin/sh\n", "E110", "neither"),
+        (b"#!/bin/sh\n", "E110", "script"),
+        (b"\x01\x02\x03" * 9, "E110", "neither"),
         (b"\x7fELF", "E111", "truncated"),
     ],
 )
@@ -289,7 +291,9 @@ def pack(method: str) -> bytes:
     if shutil.which(method) is None:
         pytest.skip(f"needs {method} (package {method})")
     options = ["-l"] if method == "lz4" else []
-    done = subprocess.run([method, "-c", *options, "-"], input=KERNEL, capture_output=True, check=True, timeout=60)
+    done = subprocess.run(
+        [method, "-c", *options, "-"], input=KERNEL, capture_output=True, check=True, timeout=patience(60)
+    )
     return done.stdout + struct.pack("<I", len(KERNEL))
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from patience import patience
 from vmrun.frozen import evolve
 from vmrun.tables.fdt import (
     Bytes,
@@ -122,7 +123,9 @@ def dtc(source: bytes, *, form: str) -> bytes:
     if tool is None:
         pytest.skip("needs dtc (package device-tree-compiler)")
     to = {"dts": "dtb", "dtb": "dts"}[form]
-    done = subprocess.run([tool, "-q", "-q", "-I", form, "-O", to, "-"], input=source, capture_output=True, timeout=30)
+    done = subprocess.run(
+        [tool, "-q", "-q", "-I", form, "-O", to, "-"], input=source, capture_output=True, timeout=patience(30)
+    )
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout
 

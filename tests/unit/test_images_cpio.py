@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from patience import patience
 from vmrun.images import cpio
 
 SAMPLE = (
@@ -106,7 +107,9 @@ def test_cpio_reads_it(files: dict[str, bytes]) -> None:
         pytest.skip("needs cpio")
     files = {name: data for name, data in files.items() if name not in (".", "..")}
     data = cpio.archive(cpio.regular(name, data) for name, data in files.items())
-    listed = subprocess.run([program, "-t", "--quiet"], input=data, capture_output=True, check=True, timeout=20)
+    listed = subprocess.run(
+        [program, "-t", "--quiet"], input=data, capture_output=True, check=True, timeout=patience(20)
+    )
     assert sorted(listed.stdout.decode().split("\n")[:-1]) == sorted(files)
     assert not listed.stderr
 
@@ -116,7 +119,9 @@ def test_cpio_unpacks_it(tmp_path: Path) -> None:
     if program is None:
         pytest.skip("needs cpio")
     entries = [entry for entry in SAMPLE if not stat.S_ISCHR(entry.mode)]
-    subprocess.run([program, "-i", "-m", "--quiet"], input=cpio.archive(entries), cwd=tmp_path, check=True, timeout=20)
+    subprocess.run(
+        [program, "-i", "-m", "--quiet"], input=cpio.archive(entries), cwd=tmp_path, check=True, timeout=patience(20)
+    )
     assert (tmp_path / "init").read_bytes() == b"#!/bin/sh\n"
     assert (tmp_path / "init").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "bin").readlink() == Path("usr/bin")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import lzma
 import os
+import select
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +16,17 @@ from pathlib import Path
 import pytest
 from images_kit import RELEASE, control, deb, kernel_files, server, tar
 
+from patience import patience
 from vmrun.errors import ArtifactError
-from vmrun.images import apt, aptsources, archive
+from vmrun.frozen import evolve
+from vmrun.images import apt, aptsources, archive, lock
 from vmrun.images import deb as debs
 from vmrun.images.apt import Apt
 from vmrun.images.debian import Debian
 from vmrun.images.lock import Lock, Pin
 from vmrun.images.mirror import Mirror
 from vmrun.images.resolve import Resolver
-from vmrun.images.sources import CachedFile, DebianSource, PathSource, UrlSource
+from vmrun.images.sources import CachedFile, DebianSource, PathSource, Silent, UrlSource
 from vmrun.images.store import Store
 
 KERNEL = f"linux-image-{RELEASE}"
@@ -45,7 +49,7 @@ def test_read_zstd(tmp_path: Path) -> None:
     if shutil.which("zstd") is None:
         pytest.skip("needs zstd")
     packed = subprocess.run(
-        ["zstd", "-q"], input=tar({"./a": b"A" * 9}, ""), capture_output=True, check=True, timeout=20
+        ["zstd", "-q"], input=tar({"./a": b"A" * 9}, ""), capture_output=True, check=True, timeout=patience(20)
     ).stdout
     header = f"{'data.tar.zst':<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(packed):<10}`\n".encode()
     (tmp_path / "z.deb").write_bytes(b"!<arch>\n" + header + packed)
@@ -207,6 +211,82 @@ def test_kernel_from_its_meta_package(tmp_path: Path, repository: Repository) ->
     ]
 
 
+def spread(repository: Repository, version: str = "7.2-1") -> DebianSource:
+    """Add a kernel as Debian has it from Linux 7.2 on: an empty linux-image package that needs three others."""
+    kinds = ("base", "binary", "modules")
+    parts = {kind: f"linux-{kind}-{RELEASE}2" for kind in kinds}
+    tree = f"usr/lib/modules/{RELEASE}2"
+    files: dict[str, dict[str, bytes | None]] = {kind: {} for kind in kinds}
+    for name, data in kernel_files(f"{RELEASE}2").items():
+        if name.startswith("boot/vmlinux-"):
+            files["binary"][f"{tree}/vmlinuz"] = data
+        elif name.startswith("boot/config-"):
+            files["base"][f"{tree}/config"] = data
+        elif name.startswith(f"{tree}/kernel/"):
+            files["modules"][name] = data
+        else:
+            files["base"][name] = data
+    needs = ", ".join(f"{package} (= {version})" for package in parts.values())
+    meta = f"linux-image-{RELEASE}2"
+    repository.add("linux-image-new", version, {}, depends=f"{meta} (= {version})")
+    repository.add(meta, version, {}, depends=f"dracut | initramfs-tools (>= 0.1), {needs}")
+    for kind in kinds:
+        repository.add(parts[kind], version, files[kind])
+    return DebianSource("linux-image-new", "sid")
+
+
+@needs_apt
+def test_kernel_spread_over_packages(tmp_path: Path, repository: Repository) -> None:
+    source = spread(repository)
+    store = Store(tmp_path / "cache")
+    found = debian(store, repository).kernel(source, ["usbcore"])
+    assert found.image.path.read_bytes() == b"a kernel" * 100
+    assert found.config is not None
+    assert found.config.path.read_bytes() == b"CONFIG_VIRTIO_MMIO=m\n"
+    assert (found.release, found.version) == (f"{RELEASE}2", "7.2-1")
+    assert len(list(store.digests())) == 3, "image, config, and one pack: no package stays"
+    by_path = DebianSource("linux-image-new", "sid", f"usr/lib/modules/{RELEASE}2/vmlinuz")
+    assert debian(store, repository).file(by_path, str(by_path.file)).sha256 == found.image.sha256
+    shutil.rmtree(repository.folder)
+    names = [m.name for m in debian(store, repository, offline=True).closure(source, ("ext4", "virtio_console"))]
+    assert names[-1] == "ext4"
+    assert "jbd2" in names
+
+
+@needs_apt
+def test_every_package_of_a_spread_kernel_is_pinned(tmp_path: Path, repository: Repository) -> None:
+    source = spread(repository)
+    empty = Lock(tmp_path / "vmrun.lock", {})
+    fresh = Resolver(Store(tmp_path / "a"), "riscv64", debian=debian(Store(tmp_path / "a"), repository))
+    lock.write(empty.path, {empty.key(s, "riscv64"): pin for s, pin in fresh.pins(source)})
+    held = lock.read(empty.path)
+    assert sorted(key.partition("riscv64:")[2] for key in held.pins) == [
+        *(f"linux-{kind}-{RELEASE}2" for kind in ("base", "binary")),
+        "linux-image-new",
+        f"linux-modules-{RELEASE}2",
+    ]
+    found = debian(Store(tmp_path / "b"), repository, lock=held, locked=True).kernel(source)
+    assert found.modules is not None
+    binary = f"debian:sid:riscv64:linux-binary-{RELEASE}2"
+    for pins, code in (
+        ({k: v for k, v in held.pins.items() if k != binary}, "E250"),
+        (held.pins | {binary: evolve(held.pins[binary], sha256="0" * 64)}, "E251"),
+    ):
+        with pytest.raises(ArtifactError) as caught:
+            debian(Store(tmp_path / code), repository, lock=Lock(empty.path, pins), locked=True).kernel(source)
+        assert caught.value.code == code
+
+
+@needs_apt
+def test_no_kernel_says_where_it_was_looked_for(tmp_path: Path, repository: Repository) -> None:
+    repository.add("linux-image-7.9-x", "1", {"usr/share/x": b""})
+    with pytest.raises(ArtifactError) as caught:
+        debian(Store(tmp_path / "cache"), repository).kernel(DebianSource("linux-image-7.9-x", "sid"))
+    assert caught.value.code == "E236"
+    assert "linux-image-7.9-x 1 has no kernel in boot/ or usr/lib/modules/" in caught.value.message
+    assert "linux-image" not in str(caught.value.remedy), "that is what was named"
+
+
 @needs_apt
 def test_from_the_cache_without_network(tmp_path: Path, repository: Repository) -> None:
     store = Store(tmp_path / "cache")
@@ -244,6 +324,56 @@ def test_newer_version_only_when_asked(tmp_path: Path, repository: Repository) -
     assert debian(store, repository).file(busybox, "usr/bin/busybox").path.read_bytes() == b"a busybox"
     newer = debian(store, repository, refresh=True).file(busybox, "bin/busybox", "/usr/bin/busybox")
     assert newer.path.read_bytes() == b"a newer one"
+
+
+@needs_apt
+def test_lists_that_another_process_holds_are_waited_for(tmp_path: Path, repository: Repository) -> None:
+    store = Store(tmp_path / "cache")
+    opened = Apt(store, f"file:{repository.folder}", "trixie", "riscv64", trusted=True)
+    lists = store.folder(f"{opened._folder.relative_to(store.root)}/lists")
+    said: list[str] = []
+    # A lock of fcntl(2), as apt's, belongs to a process: this one would not meet its own.
+    holds = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holds, lists / "lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdin is not None and holder.stdout is not None
+        holder.stdout.readline()
+
+        class Told(Silent):
+            def start(self, label: str, total: int | None) -> None:
+                said.append(label)
+                if "once" in label:
+                    holder.stdin.close()  # type: ignore[union-attr]  # what ends it
+
+        opened._progress = Told()
+        assert opened.show("busybox-static").version == "1:1.37-1"
+    assert [f"once process {holder.pid}" in label for label in said] == [False, True]
+
+
+def test_a_child_ends_with_vmrun_however_it_ends() -> None:
+    program = (
+        "import subprocess, sys\nfrom vmrun.images import child\n"
+        "p = subprocess.Popen([sys.executable, '-c', 'print(flush=True); input()'], stdin=subprocess.PIPE,"
+        " preexec_fn=child.ends_with_parent())\nprint(p.pid, flush=True)\np.wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        # The end of the pipe's last writer, and the input is kept open by a third: only the signal ends the child.
+        lines = sorted(parent.stdout.readline().strip() for _ in range(2))
+        kept = os.open(f"/proc/{lines[1]}/fd/0", os.O_RDONLY | os.O_NONBLOCK)
+        writer = os.open(f"/proc/{parent.pid}/fd/{_pipe_end(parent.pid, lines[1])}", os.O_WRONLY)
+        parent.kill()
+        ended, _, _ = select.select([parent.stdout], [], [], 60)
+        os.close(writer)  # which would end the child as well
+        os.close(kept)
+        assert ended and parent.stdout.read() == "", "nobody holds the output any more"
+
+
+def _pipe_end(parent: int, child: str) -> str:
+    """Return the parent's descriptor of the pipe that is the child's standard input."""
+    wanted = Path(f"/proc/{child}/fd/0").readlink()
+    return next(fd.name for fd in Path(f"/proc/{parent}/fd").iterdir() if fd.readlink() == wanted)
 
 
 @needs_apt
@@ -365,7 +495,9 @@ class Signer:
 
     def gpg(self, *argv: str, data: bytes = b"") -> bytes:
         always = ["gpg", "--homedir", str(self.home), "--batch", "--pinentry-mode", "loopback", "--passphrase", ""]
-        return subprocess.run([*always, *argv], input=data, capture_output=True, check=True, timeout=60).stdout
+        return subprocess.run(
+            [*always, *argv], input=data, capture_output=True, check=True, timeout=patience(60)
+        ).stdout
 
     def body(self, repository: Repository, *, suite: str = "trixie", more: str = "") -> dict[str, bytes]:
         text = "\n".join(repository.stanzas).replace("Filename: ./", "Filename: pool/")
@@ -387,7 +519,7 @@ def signer() -> Iterator[Signer]:
     with tempfile.TemporaryDirectory(dir="/tmp") as home:  # an agent's socket has a short path
         made = Signer(Path(home) / "g")
         yield made
-        subprocess.run(["gpgconf", "--homedir", str(made.home), "--kill", "all"], check=False, timeout=20)
+        subprocess.run(["gpgconf", "--homedir", str(made.home), "--kill", "all"], check=False, timeout=patience(20))
 
 
 @pytest.fixture
@@ -491,7 +623,7 @@ def test_locked(tmp_path: Path, repository: Repository) -> None:
             Resolver(store, "riscv64", lock=empty, locked=True, debian=strict).kernel(source)
         assert caught.value.code == "E250"
     fresh = Resolver(store, "riscv64", debian=debian(store, repository, refresh=True))
-    pins = {empty.key(source, "riscv64"): fresh.pin(source) for source in (path, SOURCE)}
+    pins = {empty.key(s, "riscv64"): pin for source in (path, SOURCE) for s, pin in fresh.pins(source)}
     pins[empty.key(url, "riscv64")] = Pin("b" * 64, 1)
     lock = Lock(empty.path, pins)
     assert pins["debian:trixie:riscv64:linux-image-riscv64"].package == KERNEL
@@ -545,3 +677,16 @@ def test_debian_itself(tmp_path: Path) -> None:
     assert found.size > 50 << 20
     with pytest.raises(ArtifactError, match="did you mean `trixie`"):
         opened.resolve(DebianSource("busybox-static", "trixi"))
+
+
+@pytest.mark.network
+@pytest.mark.slow
+@needs_apt
+@pytest.mark.parametrize("suite", ["trixie", "forky", "sid"])
+@pytest.mark.parametrize("arch", ["amd64", "arm64"])
+def test_cloud_kernels_of_every_suite(tmp_path: Path, suite: str, arch: str) -> None:
+    resolver = Resolver(Store(tmp_path), arch)
+    source = DebianSource(f"linux-image-cloud-{arch}", suite)
+    found = resolver.kernel(source, ("btrfs",))
+    assert found.image.size > 1 << 20 and found.config is not None and found.release.endswith(f"cloud-{arch}")
+    assert [module.name for module in resolver.modules(source, ("btrfs",))][-1] == "btrfs"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from images_kit import BUSYBOX
 from test_images_cpio import headers
 
+from patience import patience
 from vmrun.errors import ArtifactError
 from vmrun.images import initramfs
 from vmrun.images.initramfs import InitramfsSpec, ModuleFile, build, command_script
@@ -43,7 +44,7 @@ def test_contents() -> None:
     assert found["lib/modules/6.1-test/modules.dep"] == b"failover.ko:\nvirtio_net.ko: failover.ko\n"
     assert found["lib/modules/6.1-test/virtio_net.ko"] == b"ko2"
     devices = {name: fields for name, fields, _ in headers(build(SPEC)) if name.startswith("dev/")}
-    assert (devices["dev/console"]["rdevmajor"], devices["dev/console"]["rdevminor"]) == (5, 1)
+    assert found["dev/console"] == b"null", "which opens before any console driver is there"
     assert (devices["dev/null"]["rdevmajor"], devices["dev/null"]["rdevminor"]) == (1, 3)
 
 
@@ -63,7 +64,7 @@ def test_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A change here means that archives in caches are out of date: count `initramfs.REVISION` up, then mend this."""
     assert build(SPEC) == build(SPEC)
     monkeypatch.setattr(initramfs, "init_script", lambda: b"#!/bin/sh\n")  # the real one is keyed by its own digest
-    assert (initramfs.REVISION, hashlib.sha256(build(SPEC)).hexdigest()[:16]) == (1, "4e3ab37b975ecc48")
+    assert (initramfs.REVISION, hashlib.sha256(build(SPEC)).hexdigest()[:16]) == (2, "946c085ea4ab9dc0")
 
 
 def test_applets() -> None:
@@ -98,7 +99,7 @@ def test_every_byte_reaches_the_command(arguments: list[bytes]) -> None:
         pytest.skip("needs dash or busybox")
     script = command_script(("printf", "%s\\n", *map(os.fsdecode, arguments)))
     for shell in shells:
-        done = subprocess.run([*shell, "-c", script], capture_output=True, check=True, timeout=20)
+        done = subprocess.run([*shell, "-c", script], capture_output=True, check=True, timeout=patience(20))
         assert done.stdout == (b"".join(a + b"\n" for a in arguments) or b"\n")
 
 
@@ -106,4 +107,4 @@ def test_init_is_a_shell_script() -> None:
     if not shells:
         pytest.skip("needs dash or busybox")
     for shell in shells:
-        subprocess.run([*shell, "-n"], input=initramfs.init_script(), check=True, timeout=20)
+        subprocess.run([*shell, "-n"], input=initramfs.init_script(), check=True, timeout=patience(20))

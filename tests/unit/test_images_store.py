@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from patience import patience
 from vmrun.errors import ArtifactError
-from vmrun.images import hostfile
+from vmrun.images import digests, hostfile
 from vmrun.images.store import Store, cache_root
 
 
@@ -125,7 +126,7 @@ def test_concurrent_runs(tmp_path: Path) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(30)
+        worker.join(patience(30))
         assert worker.exitcode == 0
     store = Store(tmp_path)
     assert len(list(store.digests())) == 30
@@ -187,13 +188,15 @@ def test_digest_is_remembered_until_the_file_changes(tmp_path: Path, monkeypatch
     path = _old(tmp_path / "Image", b"one")
     assert hostfile.resolve(path, store).sha256 == hashlib.sha256(b"one").hexdigest()
     read: list[Path] = []
-    real = hostfile.digest_of
-    monkeypatch.setattr(hostfile, "digest_of", lambda p: read.append(p) or real(p))
+    real = digests._digest
+    monkeypatch.setattr(digests, "_SETTLED_NS", 0)  # a file's last change of status cannot be set back
+    monkeypatch.setattr(digests, "_digest", lambda fd, size: read.append(path) or real(fd, size))
     assert hostfile.resolve(path, store).size == 3
-    assert not read
+    assert hostfile.resolve(path, store).size == 3
+    assert len(read) == 1
     _old(path, b"two")
     assert hostfile.resolve(path, store).sha256 == hashlib.sha256(b"two").hexdigest()
-    assert len(read) == 1
+    assert len(read) == 2
 
 
 def test_fresh_file_is_read_every_time(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ ALL = registers.GENERAL | registers.SYSTEM
 def test_a_feature_needs_all_its_capabilities() -> None:
     assert features.offered(EVERYTHING) == ("pmu", "sve", "pauth")
     assert features.offered(EVERYTHING | {"KVM_CAP_ARM_PTRAUTH_GENERIC": 0}) == ("pmu", "sve")
+    assert features.offered(EVERYTHING | {"KVM_CAP_VCPU_ATTRIBUTES": 0}) == ("sve", "pauth")
     assert features.bits(("pmu", "pauth"), EVERYTHING) == 1 << 3 | 1 << 5 | 1 << 6
 
 

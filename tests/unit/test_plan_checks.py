@@ -12,7 +12,7 @@ from vmrun.errors import Owner, PlanError
 from vmrun.frozen import evolve
 from vmrun.plan import checks
 from vmrun.plan.allocate import Allocator, SlotRow
-from vmrun.plan.model import Blob, DevicePlan, Interrupt, MachinePlan, RamRegion
+from vmrun.plan.model import Blob, DevicePlan, Interrupt, Json, MachinePlan, RamRegion
 
 BOUNDS = LIMITS["riscv_virt"]
 
@@ -113,3 +113,26 @@ def test_the_allocator_gives_each_thing_once() -> None:
         allocator.interrupt(11, Owner("b", 0, 8))
     with pytest.raises(PlanError, match="no slot"):
         allocator.slot(row, 2, "c", ("disk", "c"))
+
+
+@pytest.mark.parametrize("value", ["x", -1, 1 << 32, None, True, (1,)])
+def test_a_property_that_is_no_number_is_named(value: Json) -> None:
+    device = DevicePlan("plic", "plic", 0, 0x1000, properties={"sources": value})
+    with pytest.raises(PlanError) as caught:
+        device.number("sources", 95)
+    assert caught.value.code == "E104" and "`plic`" in caught.value.message and "`sources`" in caught.value.message
+
+
+@pytest.mark.parametrize("value", ["stdin", 1, ("a", 1), None])
+def test_a_property_that_is_no_array_of_names_is_named(value: Json) -> None:
+    device = DevicePlan("console.a", "virtio-console", 0, 512, properties={"ports": value})
+    with pytest.raises(PlanError) as caught:
+        device.names("ports")
+    assert caught.value.code == "E104"
+
+
+def test_properties_that_are_not_there() -> None:
+    device = DevicePlan("a", "plic", 0, 512)
+    assert (device.number("sources", 95), device.names("ports")) == (95, ())
+    with pytest.raises(PlanError):
+        device.number("sources")

@@ -32,9 +32,52 @@ def test_a_plan_reads_back_equal(plan: MachinePlan) -> None:
     assert codec.from_data(json.loads(json.dumps(codec.to_data(plan, trees=False)))) == plan
 
 
+def test_whether_code_may_be_translated_is_kept(tmp_path: Path) -> None:
+    plan = planned(tmp_path, TEXT.replace('board = "riscv_virt"', 'board = "riscv_virt"\njit = false'))
+    assert not plan.jit
+    assert json.loads(codec.to_json(plan))["jit"] is False
+    assert not codec.from_json(codec.to_json(plan)).jit
+    assert planned(tmp_path, TEXT).jit
+
+
 def test_the_devicetree_is_saved_as_a_tree(plan: MachinePlan) -> None:
     text = codec.to_json(plan)
     assert '"compatible": [' in text and "base64" not in text
+
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\r\nforged: line\u202e"
+
+
+def test_no_text_of_a_plan_moves_a_cursor(plan: MachinePlan) -> None:
+    odd = evolve(
+        plan, name=EVIL, why=EVIL, board=EVIL, engine=EVIL, cmdline=EVIL, assumed=(EVIL,),
+        devices=tuple(evolve(d, id=d.id + EVIL, properties={EVIL: EVIL}) for d in plan.devices),
+        blobs=tuple(evolve(b, name=b.name + EVIL, origin=EVIL) for b in plan.blobs),
+        run=evolve(plan.run, command=("echo", EVIL), console=EVIL, ready=EVIL),
+    )  # fmt: skip
+    odd = codec.from_json(codec.to_json(odd))
+    for text in (view.text(odd), view.tree(odd), "\n".join((*diff(plan, odd), *diff(odd, plan)))):
+        assert text.replace("\n", "").isprintable()
+        assert not any(line.startswith("forged") for line in text.splitlines())
+        assert "\\x1b]0;owned" in text
+
+
+def test_a_text_of_lone_surrogates_is_refused(plan: MachinePlan) -> None:
+    for key in ("name", "why", "cmdline"):
+        data = codec.to_data(plan) | {key: "a\ud800"}
+        assert refused(data).code == "E172"
+    data = codec.to_data(plan)
+    data["devices"][0]["properties"] = {"path": "\udbff"}
+    assert refused(data).code == "E172"
+    data["devices"][0]["properties"] = {"\ud800": 1}
+    assert refused(data).code == "E172"
+
+
+def test_a_path_of_odd_bytes_is_saved(plan: MachinePlan) -> None:
+    disk = plan.devices[0]
+    odd = evolve(plan, devices=(evolve(disk, properties={"path": "/odd\udcff"}), *plan.devices[1:]))
+    text = codec.to_json(odd)
+    assert "/odd\\udcff" in text and codec.from_json(text.encode()) == odd
 
 
 def test_bytes_that_are_no_tree_are_base64(plan: MachinePlan) -> None:

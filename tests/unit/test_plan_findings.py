@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 from plan_kit import BASE, image, load, write
 
+from patience import patience
 from vmrun.cli.main import main
-from vmrun.errors import Diagnostic
-from vmrun.images.resolve import KernelArtifact
+from vmrun.devices.virtio.virtio_blk import scratch
+from vmrun.errors import Diagnostic, HostError
+from vmrun.images.resolve import KernelArtifact, Resolver
 from vmrun.images.sources import CachedFile
 from vmrun.planning import findings as check
 from vmrun.tables.fdt import decode
@@ -70,6 +73,32 @@ def test_a_raw_disk_may_look_like_anything(tmp_path: Path) -> None:
     assert found(tmp_path, DISK + 'format = "raw"\n') == []
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (BASE + '[disk.root]\nsize = "256TiB"\n', ("disk", "root", "size")),
+        (DISK, ("disk", "root", "path")),
+    ],
+)
+def test_a_disk_larger_than_a_file_may_be(tmp_path: Path, text: str, key: tuple[str, ...]) -> None:
+    with (tmp_path / "disk.img").open("wb") as file:
+        file.truncate(1 << 40)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 39, hard))
+    try:
+        finding = only(tmp_path, text)
+        with pytest.raises(HostError) as caught, scratch("disk.root", 1 << 40):
+            pass
+        with pytest.raises(HostError) as beyond, scratch("disk.root", 1 << 63):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (finding.code, finding.key) == (caught.value.code, key) == ("E121", key)
+    assert beyond.value.code == "E121" and finding.help is not None and "smaller" in finding.help
+    with scratch("disk.root", 1 << 30) as (fd, _):
+        assert os.fstat(fd).st_size == 1 << 30
+
+
 def test_a_read_only_file_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "disk.img").write_bytes(bytes(512))
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
@@ -119,7 +148,7 @@ def test_drivers_that_the_kernels_configuration_lacks(
     loaded = load(tmp_path, BASE + extra + "[console.main]\n")
     kernel = CachedFile(tmp_path / "kernel", "0" * 64, 8192, "")
     artifact = KernelArtifact(kernel, CachedFile(tmp_path / "config", "", 1, ""))
-    monkeypatch.setattr(check, "_kernel", lambda manifest, found: artifact)
+    monkeypatch.setattr(Resolver, "kernel", lambda *asked: artifact)
     assert [(f.code, f.severity) for f in check.findings(loaded)] == expected
 
 
@@ -128,7 +157,7 @@ def test_a_serial_console_needs_the_8250_driver(tmp_path: Path, monkeypatch: pyt
     loaded = load(tmp_path, BASE + '[console.main]\ndevice = "serial"\n')
     kernel = CachedFile(tmp_path / "kernel", "0" * 64, 8192, "")
     artifact = KernelArtifact(kernel, CachedFile(tmp_path / "config", "", 1, ""))
-    monkeypatch.setattr(check, "_kernel", lambda manifest, found: artifact)
+    monkeypatch.setattr(Resolver, "kernel", lambda *asked: artifact)
     (finding,) = check.findings(loaded)
     assert (finding.code, finding.key) == ("E150", ("console", "main"))
     assert "CONFIG_SERIAL_8250_CONSOLE" in finding.message
@@ -149,7 +178,7 @@ def test_plan_writes_the_blob(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["plan", manifest, "--dtb", str(blob)]) == 0
     assert decode(blob.read_bytes()).find("chosen") is not None
     if shutil.which("dtc"):
-        done = subprocess.run(["dtc", "-I", "dtb", "-O", "dts", blob], capture_output=True, timeout=30)
+        done = subprocess.run(["dtc", "-I", "dtb", "-O", "dts", blob], capture_output=True, timeout=patience(30))
         assert (done.returncode, done.stderr) == (0, b"")
 
 

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import json
 import os
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from plan_kit import BASE, planned
 from run_plans import CONSOLE, CONTROL, STDERR, STDIN, STDOUT, Capture, Recorder, make_plan
 
 from vmrun.engine.fake import Break, Expect, FakeEngine, FakeExit, Hang, Leave, Say, Step
 from vmrun.errors import HostError
+from vmrun.frozen import evolve
 from vmrun.plan.model import MachinePlan
+from vmrun.run import takedown
 from vmrun.run.attach import Attachment, Policy
 from vmrun.run.lifecycle import run_plan
+from vmrun.run.loop import Loop
 from vmrun.run.outcome import Outcome
+from vmrun.rv64.engine import ENGINE
 
 OFF = Leave(FakeExit("poweroff"))
 RESET = Leave(FakeExit("reboot"))
 MS = 1_000_000
 PANIC = b"[    3.141592] Kernel panic - not syncing: sysrq triggered crash\r\n"
+RESTART = b"[    3.141592] reboot: Restarting system\r\n"
 PANIC_END = b"[    3.141999] ---[ end Kernel panic - not syncing: sysrq triggered crash ]---\r\n"
 
 
@@ -67,7 +76,7 @@ def test_poweroff_is_0_and_the_console_passes_through(bench: type[Bench]) -> Non
     outcome = b.run(make_plan())
     assert (outcome.reason, outcome.code) == ("poweroff", 0)
     assert b.console.bytes() == b"hello\r\n" == outcome.tail
-    assert b.engine.machines[0].journal == ["start", "stop", "enter", "exit"]
+    assert b.engine.machines[0].journal == ["start", "stop", "enter", "halt", "exit"]
     assert b.seen.phases == ["build", "kernel"]
     assert [p.name for p in outcome.phases] == ["start", "build", "kernel"]
 
@@ -89,18 +98,38 @@ def test_the_commands_status(bench: type[Bench], status: int) -> None:
 @pytest.mark.parametrize(
     ("script", "reason", "code"),
     [
-        ([*report(None), OFF], "poweroff", 125),  # no evidence, no pass
-        ([*report(None), RESET], "reboot", 125),
+        ([*report(None), OFF], "early-poweroff", 255),  # no evidence, no pass
+        ([*report(None), RESET], "silent-reset", 255),
+        ([*report(None), Say(CONSOLE, RESTART), RESET], "early-reset", 255),
+        ([Say(CONSOLE, RESTART), RESET], "early-reset", 255),
+        ([RESET], "silent-reset", 255),
+        ([*report(None), Leave(FakeExit("exit", 3))], "early-exit", 255),
+        ([*report(None), Leave(FakeExit("triple-fault", detail="vCPU 0: triple fault"))], "triple-fault", 255),
         ([*report(0), RESET], "reboot", 255),  # died between the report and power-off
         ([*report(0), Say(CONSOLE, PANIC), RESET], "panic", 255),
         ([*report(0), Leave(FakeExit("exit", 3))], "exit", 3),
         ([Say(CONTROL, b"exit 0\ninit\nexit 7\n"), OFF], "poweroff", 0),  # a report counts once
-        ([Say(CONTROL, b"exit 999\nexit -1\nexit\n" + b"x" * 4000 + b"\n"), OFF], "poweroff", 125),
+        ([Say(CONTROL, b"exit 999\nexit -1\nexit\n" + b"x" * 4000 + b"\n"), OFF], "early-poweroff", 255),
     ],
 )
 def test_a_command_that_was_due(bench: type[Bench], script: list[Step], reason: str, code: int) -> None:
     outcome = bench(script).run(make_plan(reports=True, command=("x",)))
     assert (outcome.reason, outcome.code) == (reason, code)
+
+
+@pytest.mark.parametrize(("script", "reason"), [([RESET], "silent-reset"), ([*report(None), RESET], "early-reset")])
+def test_a_kernel_that_let_go_of_its_devices_was_told_to_restart(
+    bench: type[Bench], script: list[Step], reason: str
+) -> None:
+    b = bench(script)
+    b.engine.released = True  # before init nobody has them either
+    assert b.run(make_plan(reports=True, command=("x",))).reason == reason
+
+
+def test_a_kernel_that_resets_before_its_init_is_started_once(bench: type[Bench]) -> None:
+    b = bench([RESET], [OFF])
+    outcome = b.run(make_plan(reports=True))
+    assert (outcome.reason, outcome.code, len(b.engine.machines)) == ("silent-reset", 255, 1)
 
 
 def test_streams_of_a_command_are_binary_clean_and_apart(bench: type[Bench]) -> None:
@@ -114,7 +143,7 @@ def test_streams_of_a_command_are_binary_clean_and_apart(bench: type[Bench]) -> 
 def test_input_reaches_the_command_with_its_end(bench: type[Bench], tmp_path: Path) -> None:
     data = os.urandom(300_000)
     (tmp_path / "in").write_bytes(data)
-    b = bench([Expect(STDIN), *report(0), OFF])
+    b = bench([*report(None), Expect(STDIN), Say(CONTROL, b"exit 0\n"), OFF])
     with open(tmp_path / "in", "rb") as stdin:
         b.run(make_plan(reports=True, command=("x",)), command_in=stdin.fileno())
     assert b.engine.machines[0].input == data
@@ -130,6 +159,18 @@ def test_input_of_the_console_has_no_end(bench: type[Bench], tmp_path: Path) -> 
     b = bench([Expect(CONSOLE, b"poweroff\n"), OFF])
     with open(tmp_path / "in", "rb") as stdin:
         assert b.run(make_plan(), console_in=stdin.fileno()).code == 0
+
+
+def test_input_of_the_console_waits_for_its_reader(bench: type[Bench], tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"typed\n")
+    init, command = (Say(CONTROL, line) for line in (b"init 1.25\n", b"command\n"))
+    with open(tmp_path / "in", "rb") as stdin:
+        b = bench([init, command, Expect(CONSOLE, b"typed\n"), OFF])
+        assert b.run(make_plan(reports=True), console_in=stdin.fileno()).reason == "poweroff"
+    with open(tmp_path / "in", "rb") as stdin:
+        b = bench([init, Expect(CONSOLE, b"typed\n"), OFF])
+        assert b.run(make_plan(reports=True, total_ns=100 * MS), console_in=stdin.fileno()).reason == "timeout"
+    assert b.engine.machines[0].input == b""
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 64, 0])
@@ -241,7 +282,7 @@ def test_what_a_run_leaves(bench: type[Bench], tmp_path: Path) -> None:
     result = json.loads((folder / "result.json").read_text())
     assert (folder / "console.log").read_bytes() == b"\xff\0hello\n"
     assert {k: result[k] for k in ("result", "id", "name", "outcome", "code", "status", "command", "boots")} == {
-        "result": 2,
+        "result": 3,
         "id": folder.name,
         "name": "fake",
         "outcome": "poweroff",
@@ -257,7 +298,15 @@ def test_what_a_run_leaves(bench: type[Bench], tmp_path: Path) -> None:
     assert (tmp_path / ".vmrun" / ".gitignore").read_text() == "*\n"
 
 
-@pytest.mark.parametrize(("reason", "told"), [("fault", ["exit reason 17", "  rip 1"]), ("poweroff", []), ("exit", [])])
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("fault", ["exit reason 17", "  rip 1"]),
+        ("triple-fault", ["exit reason 17", "  rip 1"]),
+        ("poweroff", []),
+        ("exit", []),
+    ],
+)
 def test_the_engines_report_is_kept_of_faults_alone(
     bench: type[Bench], tmp_path: Path, reason: str, told: list[str]
 ) -> None:
@@ -267,7 +316,68 @@ def test_the_engines_report_is_kept_of_faults_alone(
     assert outcome.reason == reason
     assert outcome.report.splitlines() == told
     result = json.loads(next(tmp_path.glob(".vmrun/runs/*/result.json")).read_text())
-    assert (result["report"], result["code"] == 255) == (told, reason == "fault")
+    assert (result["report"], result["code"] == 255) == (told, reason.endswith("fault"))
+
+
+def test_what_the_host_refused_is_told_once_and_kept(bench: type[Bench], tmp_path: Path) -> None:
+    b = bench([Say(CONSOLE, b"on\n"), OFF])
+    full = ("disk.root", "writing", "/images/root.img", errno.ENOSPC, 7)
+    short = ("disk.root", "reading", "/images/root.img", errno.ENODATA, 1)
+    b.engine.host_errors = [full, ("disk.root", "flushing", "/images/root.img", errno.ENOSPC, 2), short]
+    outcome = b.run(make_plan(), policy=Policy(results=tmp_path))
+    assert outcome.code == 0
+    assert b.seen.warnings == [
+        "disk.root: writing /images/root.img: No space left on device (errno 28, ENOSPC) [E401]",
+        "disk.root: reading /images/root.img: the file has become shorter than it was when the run began"
+        " (errno 61, ENODATA) [E401]",
+    ]
+    result = json.loads(next(tmp_path.glob(".vmrun/runs/*/result.json")).read_text())
+    assert len(result["host_errors"]) == 3
+    assert result["host_errors"][0] == {
+        "device": "disk.root",
+        "what": "writing",
+        "file": "/images/root.img",
+        "errno": errno.ENOSPC,
+        "error": "No space left on device",
+        "count": 7,
+    }
+
+
+def test_the_host_is_heard_while_the_guest_runs(bench: type[Bench]) -> None:
+    b = bench([Hang()])
+    b.engine.host_errors = [("disk.root", "writing", "/images/root.img", errno.EIO, 1)]
+    told = b.seen.warn
+
+    def warn(text: str) -> None:
+        told(text)
+        assert "halt" not in b.engine.machines[0].journal
+        os.kill(os.getpid(), signal.SIGTERM)  # ends the run, which would have no end
+
+    b.seen.warn = warn  # type: ignore[method-assign]
+    assert b.run(make_plan()).reason == "signal"
+    assert len(b.seen.warnings) == 1
+
+
+@pytest.mark.parametrize("end", ["signal", "poweroff", "timeout"])
+def test_devices_that_never_have_done_do_not_hold_up_the_end(
+    bench: type[Bench], monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(takedown, "PATIENCE_MS", 200)
+    monkeypatch.setattr(takedown, "LONG_PATIENCE_MS", 300)
+    b = bench([OFF] if end == "poweroff" else [Hang()])
+    b.engine.busy = True
+    if end == "signal":
+        begin = b.seen.phase
+
+        def phase(name: str, at_ns: int) -> None:
+            begin(name, at_ns)
+            if name == "kernel":
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        b.seen.phase = phase  # type: ignore[method-assign]
+    outcome = b.run(make_plan(**({"total_ns": 50 * MS} if end == "timeout" else {})))
+    assert outcome.reason == end
+    assert b.engine.machines[0].journal[-2:] == ["halt", "exit"]
 
 
 def test_two_runs_at_once_keep_two_results(bench: type[Bench], tmp_path: Path) -> None:
@@ -281,6 +391,62 @@ def test_a_folder_that_takes_no_results_is_a_warning(bench: type[Bench], tmp_pat
     b = bench([OFF])
     assert b.run(make_plan(), policy=Policy(results=tmp_path)).code == 0
     assert len(b.seen.warnings) == 1 and "no results" in b.seen.warnings[0]
+
+
+def test_a_log_that_is_a_pipe_without_a_reader_is_refused(bench: type[Bench], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(HostError, match="cannot be written"):
+        bench([OFF]).run(make_plan(logs=(("console.main", str(tmp_path / "pipe")),)))
+
+
+def test_nobody_wakes_a_loop_that_is_closed(bench: type[Bench], monkeypatch: pytest.MonkeyPatch) -> None:
+    wake, closed = Loop.wake, threading.Event()
+    late: list[bool] = []
+
+    def slow(loop: Loop) -> None:
+        if threading.current_thread().name == "take-down":
+            late.append(closed.wait(0.2))
+        wake(loop)
+
+    def close(loop: Loop, really: object = Loop.close) -> None:
+        closed.set()
+        really(loop)  # type: ignore[operator]
+
+    monkeypatch.setattr(Loop, "wake", slow)
+    monkeypatch.setattr(Loop, "close", close)
+    assert bench([OFF]).run(make_plan()).code == 0
+    assert late == [False]
+
+
+def test_many_lifecycles_in_one_process_keep_nothing() -> None:
+    def lifecycles(count: int) -> int:
+        for _ in range(count):
+            b = Bench([Say(CONSOLE, b"hello"), OFF])
+            b.run(make_plan())
+            b.close()
+        gc.collect()
+        return len(gc.get_objects()) + gc.get_freeze_count()
+
+    before = lifecycles(10)
+    assert lifecycles(100) - before < 100
+
+
+def test_many_machines_in_one_process_keep_nothing(tmp_path: Path) -> None:
+    plan = planned(tmp_path, BASE.replace("128MiB", "16MiB"))  # a guest that jumps to where it is
+    plan = evolve(plan, run=evolve(plan.run, total_ns=MS))
+    null = os.open(os.devnull, os.O_WRONLY)
+    attachment = Attachment(console_out=null, command_out=null, command_err=null, output=null)
+
+    def lifecycles(count: int) -> tuple[int, int]:
+        for _ in range(count):
+            assert run_plan(plan, ENGINE, attachment, Policy(), Recorder()).reason == "timeout"
+        gc.collect()
+        return len(gc.get_objects()) + gc.get_freeze_count(), len([*Path("/proc/self/fd").iterdir()])
+
+    objects, files = lifecycles(5)
+    more, still = lifecycles(30)
+    os.close(null)
+    assert more - objects < 30 and still == files
 
 
 def test_a_log_of_the_manifest(bench: type[Bench], tmp_path: Path) -> None:

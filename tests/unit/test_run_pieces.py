@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from itertools import pairwise
@@ -13,13 +14,16 @@ from hypothesis import strategies as st
 from run_plans import make_plan
 
 from vmrun.errors import HostError
+from vmrun.frozen import evolve
+from vmrun.kvm import probe
+from vmrun.kvm.outcome import MicroGuest, Standing, Try
 from vmrun.planning import engines as choose
-from vmrun.run.console import Tail
+from vmrun.run.console import BACKLOG, PIECE, Feed, Tail
 from vmrun.run.loop import READ, WRITE, Loop
 from vmrun.run.outcome import Event, Heard, guest_code, judge
 from vmrun.run.phases import PhaseClock, process_start_ns
 from vmrun.run.terminal import EscapeKeys, key_name, parse_escape
-from vmrun.run.watch import ControlPort, PanicWatch, ReadyWatch
+from vmrun.run.watch import ControlPort, KernelWatch, ReadyWatch
 from vmrun.run.wiring import Wiring, consoles
 
 
@@ -51,7 +55,7 @@ CUTS = st.lists(st.integers(0, 10_000), max_size=20)
 @settings(max_examples=30, deadline=None)
 @given(cuts=CUTS)
 def test_a_panic_is_found_however_it_is_cut(text: bytes, found: bool, cuts: list[int]) -> None:
-    watch = PanicWatch()
+    watch = KernelWatch()
     for piece in pieces(b"noise\r\n" + text, cuts):
         watch.feed(piece)
     watch.finish()
@@ -59,11 +63,32 @@ def test_a_panic_is_found_however_it_is_cut(text: bytes, found: bool, cuts: list
     assert not watch.line or (watch.line.startswith("Kernel panic - not syncing") and watch.line.isprintable())
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (b"[    1.234567] reboot: Restarting system\r\n", True),
+        (b"~ # [    1.234567] reboot: Restarting system with command 'x'", True),
+        (b"reboot: Restarting system\n", True),
+        (b"[    1.000000] up\nreboot: Restarting system\n", False),
+        (b"[    1.234567] reboot: Power down\n", False),
+        (b"say reboot: Restarting system\n", False),
+    ],
+)
+@settings(max_examples=30, deadline=None)
+@given(cuts=CUTS)
+def test_a_restart_that_the_kernel_was_asked_for(text: bytes, found: bool, cuts: list[int]) -> None:
+    watch = KernelWatch()
+    for piece in pieces(b"noise\r\n" + text, cuts):
+        watch.feed(piece)
+    watch.finish()
+    assert (watch.restarts, watch.line) == (found, None)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.binary(max_size=300), max_size=10))
 def test_no_output_breaks_a_watch(chunks: list[bytes]) -> None:
     reports: list[str] = []
-    panic, ready, control = PanicWatch(), ReadyWatch("login:"), ControlPort(reports.append)
+    panic, ready, control = KernelWatch(), ReadyWatch("login:"), ControlPort(reports.append)
     for chunk in chunks:
         for watch in (panic, ready, control):
             watch.feed(chunk)
@@ -84,7 +109,7 @@ def test_reports_are_read_however_they_are_cut(cuts: list[int]) -> None:
 
 
 def test_a_line_without_an_end_takes_no_memory() -> None:
-    panic, control = PanicWatch(), ControlPort(lambda what: None)
+    panic, control = KernelWatch(), ControlPort(lambda what: None)
     for _ in range(1000):
         panic.feed(b"x" * 10_000)
         control.feed(b"x" * 10_000)
@@ -156,7 +181,15 @@ def test_what_is_no_escape_key(text: str) -> None:
         (Event("reboot"), Heard(), False, "reboot", 0),
         (Event("poweroff"), Heard(status=0), True, "poweroff", 0),
         (Event("poweroff"), Heard(status=3), True, "poweroff", 3),
-        (Event("poweroff"), Heard(), True, "poweroff", 125),
+        (Event("poweroff"), Heard(init=True), True, "early-poweroff", 255),
+        (Event("reboot"), Heard(init=True, restarts=True), True, "early-reset", 255),
+        (Event("reboot"), Heard(init=True), True, "silent-reset", 255),
+        (Event("reboot"), Heard(), True, "silent-reset", 255),
+        (Event("exit", 3), Heard(init=True), True, "early-exit", 255),
+        (Event("triple-fault"), Heard(init=True), True, "triple-fault", 255),
+        (Event("reboot"), Heard(restarts=True), True, "early-reset", 255),
+        (Event("reboot"), Heard("Kernel panic"), True, "panic", 255),
+        (Event("reboot"), Heard(status=0, init=True), True, "reboot", 255),
         (Event("poweroff"), Heard("Kernel panic", 0), True, "panic", 255),
         (Event("timeout"), Heard("Kernel panic"), False, "panic", 255),
         (Event("timeout"), Heard(status=0), True, "timeout", 124),
@@ -168,7 +201,20 @@ def test_what_is_no_escape_key(text: str) -> None:
     ],
 )
 def test_the_verdict(event: Event, heard: Heard, due: bool, reason: str, code: int) -> None:
-    verdict = judge(event, heard, status_due=due)
+    verdict = judge(event, heard, reports=due, status_due=due)
+    assert (verdict.reason, verdict.code) == (reason, code)
+
+
+@pytest.mark.parametrize(
+    ("heard", "reason", "code"),
+    [
+        (Heard(), "silent-reset", 255),
+        (Heard(restarts=True), "reboot", 0),
+        (Heard(init=True), "reboot", 0),
+    ],
+)
+def test_a_guest_that_dies_unseen_before_its_init_is_not_started_for_ever(heard: Heard, reason: str, code: int) -> None:
+    verdict = judge(Event("reboot"), heard, reports=True, status_due=False)
     assert (verdict.reason, verdict.code) == (reason, code)
 
 
@@ -183,18 +229,54 @@ def test_a_failure_value_is_never_success(value: int) -> None:
 
 def test_the_choice_of_an_engine_and_its_reason() -> None:
     for accel in ("auto", "soft"):
-        name, why = choose.choose(accel, "riscv64", "x86_64")
-        assert name == "soft" and "a riscv64 guest on an x86_64 host" in why
-    assert "on a riscv64 host" in choose.choose("auto", "riscv64", "riscv64")[1]
+        choice = choose.choose(accel, "riscv64", "x86_64")
+        assert choice.engine == "soft" and "a riscv64 guest on an x86_64 host" in choice.why and choice.lasting
     for accel, arch, code in (("kvm", "riscv64", "E302"), ("warp", "riscv64", "E301"), ("auto", "aarch64", "E302")):
         with pytest.raises(HostError) as raised:
             choose.choose(accel, arch, "x86_64")
         assert raised.value.code == code and raised.value.remedy
 
 
+WORKS = (Try("x87", True, "p"),)
+FAILS = (Try("x87", False, "p", "y"),)
+
+
+@pytest.mark.parametrize(
+    ("accel", "arch", "guest", "found"),
+    [
+        ("auto", "x86_64", MicroGuest(10**9, WORKS), ("kvm", True, 0)),
+        # Slow is warned of, and runs: nothing proves that it is not a host with more to do.
+        ("auto", "x86_64", MicroGuest(12_000_000, WORKS, 2_000_000), ("kvm", True, 1)),
+        ("auto", "riscv64", MicroGuest(12_000_000, WORKS, 2_000_000), ("kvm", True, 1)),
+        ("kvm", "x86_64", MicroGuest(12_000_000, WORKS, 2_000_000), ("kvm", True, 1)),
+        # Emulated, with all that a kernel needs: for who insists.
+        ("kvm", "x86_64", MicroGuest(700_000, WORKS, 50_000_000), ("kvm", True, 1)),
+        ("auto", "x86_64", MicroGuest(700_000, WORKS, 50_000_000), "E330"),
+        ("auto", "riscv64", MicroGuest(700_000, WORKS, 50_000_000), ("soft", False, 0)),
+        ("auto", "riscv64", MicroGuest(700_000, FAILS), ("soft", True, 0)),
+        ("kvm", "riscv64", MicroGuest(700_000, FAILS), "E330"),
+        ("auto", "riscv64", None, ("soft", True, 0)),
+        ("kvm", "riscv64", None, "E320"),
+    ],
+)
+def test_what_kvm_is_good_for_decides(
+    accel: str, arch: str, guest: MicroGuest | None, found: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = None if guest else HostError("no", code="E320", remedy="r")
+    monkeypatch.setattr(probe, "look", lambda: Standing(arch, error, (), guest))
+    warned: list[str] = []
+    try:
+        choice = choose.choose(accel, arch, arch, warned.append)
+        assert (choice.engine, choice.lasting, len(warned)) == found
+    except HostError as raised:
+        assert raised.code == found
+
+
 def test_a_plan_for_an_engine_that_is_not_here() -> None:
-    with pytest.raises(HostError, match="fake"):
-        choose.load(make_plan())
+    for engine, words in (("vax", "no such engine"), ("qemu", "does not drive QEMU")):
+        with pytest.raises(HostError, match=f"the {engine} engine: .*{words}") as raised:
+            choose.load(evolve(make_plan(), engine=engine))
+        assert raised.value.code == "E301"
 
 
 def open_files() -> set[str]:
@@ -241,6 +323,15 @@ def test_timers_fire_once_in_their_time_and_can_be_cancelled() -> None:
     assert fired == ["a"]
 
 
+@pytest.mark.parametrize("days", [1, 25, 366, 366_000])
+def test_a_timer_may_be_further_away_than_poll_can_wait(days: int) -> None:
+    loop = Loop(lambda: 0)
+    loop.set_timer("late", days * 86_400 * 10**9, lambda: None)
+    loop.wake()
+    loop.turn()
+    loop.close()
+
+
 def test_the_clock_starts_with_the_process() -> None:
     age = time.monotonic_ns() - process_start_ns()
     assert time.process_time_ns() <= age + 10_000_000
@@ -266,3 +357,75 @@ def test_pipes_are_closed_on_the_way_out() -> None:
         assert os.read(wiring.wires["agent", "vmrun.stdin"][0], 1) == b""
         wiring.hang_up(("agent", "vmrun.stdin"))
     assert open_files() == before
+
+
+# ---- input -----------------------------------------------------------------------------------------------------------
+
+
+class Input:
+    """A Feed between two pipes."""
+
+    def __init__(self, *, held: bool) -> None:
+        self.loop = Loop()
+        self.read, self.write = os.pipe()
+        self.guest, pipe = os.pipe()
+        self.ends = 0
+        self.feed = Feed(self.loop, self.read, pipe, ended=self._end, held=held)
+        self._fds = [self.read, self.guest, pipe]
+
+    def _end(self) -> None:
+        self.ends += 1
+
+    def turn(self, times: int = 4) -> None:
+        for _ in range(times):
+            self.loop.turn(0)
+
+    def came(self) -> bytes:
+        os.set_blocking(self.guest, False)
+        try:
+            return os.read(self.guest, 1 << 16)
+        except BlockingIOError:
+            return b""
+
+    def close(self) -> None:
+        for fd in self._fds:
+            os.close(fd)
+        self.loop.close()
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_held_input_comes_with_its_release_and_its_end_after_it(ended: bool) -> None:
+    feed = Input(held=True)
+    os.write(feed.write, b"early ")
+    if ended:
+        os.close(feed.write)
+    feed.turn()
+    assert (feed.came(), feed.ends) == (b"", 0)
+    feed.feed.release()
+    if not ended:
+        os.write(feed.write, b"late")
+        os.close(feed.write)
+    feed.turn()
+    assert (feed.came(), feed.ends) == (b"early " if ended else b"early late", 1)
+    feed.close()
+
+
+def test_held_input_has_a_bound_and_loses_nothing() -> None:
+    feed = Input(held=True)
+    data = os.urandom(2 * BACKLOG)
+    os.set_blocking(feed.write, False)
+    sent, got = 0, b""
+    for _ in range(len(data) // PIECE):
+        with contextlib.suppress(BlockingIOError):
+            sent += os.write(feed.write, data[sent : sent + PIECE])
+        feed.turn(1)
+    assert sent < len(data)
+    feed.feed.release()
+    while len(got) < len(data):
+        with contextlib.suppress(BlockingIOError):
+            sent += os.write(feed.write, data[sent : sent + PIECE])
+        feed.turn(1)
+        got += feed.came()
+    assert got == data
+    os.close(feed.write)
+    feed.close()

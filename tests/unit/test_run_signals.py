@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plan_kit import write
+
+from patience import patience
+from vmrun.run.terminal import SANE
 
 CHILD = Path(__file__).with_name("run_child.py")
-PATIENCE_S = 20.0
 
 
 def eventually(true: Callable[[], bool]) -> bool:
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + patience(20)
     while not true():
         if time.monotonic() > end:
             return False
@@ -47,12 +50,14 @@ class Process:
                 start_new_session=True, preexec_fn=_take_terminal,
             )  # fmt: skip
         else:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=env)
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
+            )
             assert self.process.stdout is not None
             self.out = self.process.stdout.fileno()
 
     def until(self, words: bytes) -> None:
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + patience(20)
         while words not in self.seen:
             assert time.monotonic() < end, f"{words!r} never came: {self.seen!r}"
             if select.select([self.out], [], [], 0.1)[0]:
@@ -69,7 +74,7 @@ class Process:
         os.write(self.out, keys)
 
     def wait(self) -> int:
-        return self.process.wait(PATIENCE_S)
+        return self.process.wait(patience(20))
 
     def close(self) -> None:
         if self.process.poll() is None:
@@ -111,6 +116,28 @@ def test_a_signal_stops_the_guest_and_is_the_code(start: Callable[..., Process],
     assert (result["outcome"], result["value"], result["code"]) == ("signal", number, 128 + number)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_signal_stops_the_building(
+    start: Callable[..., Process], number: int, terminal: bool, tmp_path: Path
+) -> None:
+    child = start("build", str(tmp_path), terminal=terminal)
+    child.until(b"building")
+    child.process.send_signal(number)
+    assert child.wait() == 128 + number
+    result = json.loads(next(tmp_path.glob(".vmrun/runs/*/result.json")).read_text())
+    assert (result["outcome"], result["code"]) == ("signal", 128 + number)
+    assert not terminal or child.settings() == child.before
+
+
+def test_a_signal_ends_a_step_that_python_does_not_come_back_from(start: Callable[..., Process]) -> None:
+    child = start("planning")
+    child.until(b"planning")
+    child.process.send_signal(signal.SIGTERM)
+    assert child.wait() == 128 + signal.SIGTERM
+    child.until(b"tidy")
+
+
 def test_a_bunch_of_signals_is_one(start: Callable[..., Process]) -> None:
     child = start("hang")
     child.until(b"ready")
@@ -123,9 +150,9 @@ def test_a_second_signal_forces(start: Callable[..., Process]) -> None:
     child = start("stuck")
     child.until(b"ready")
     child.process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
+    time.sleep(patience(0.5))
     child.process.send_signal(signal.SIGHUP)
-    time.sleep(0.2)
+    time.sleep(patience(0.2))
     assert child.process.poll() is None
     child.process.send_signal(signal.SIGINT)
     assert child.wait() == 128 + signal.SIGINT
@@ -133,7 +160,7 @@ def test_a_second_signal_forces(start: Callable[..., Process]) -> None:
 
 def test_output_that_is_never_read_does_not_keep_a_stopped_run(start: Callable[..., Process]) -> None:
     child = start("spill")
-    time.sleep(0.5)
+    child.until(b"ready")  # and leave the rest, more than a pipe holds
     assert child.process.poll() is None  # it waits for its reader
     child.process.send_signal(signal.SIGTERM)
     assert child.wait() == 128 + signal.SIGTERM
@@ -145,8 +172,40 @@ def test_keys_reach_the_guest_one_by_one_and_the_terminal_comes_back(start: Call
     assert child.raw()
     child.type(b"a\x03b\x1a\x01\x01bye")
     child.until(b"input: b'a\\x03b\\x1a\\x01bye'")
+    child.until(SANE)  # whatever the guest wrote, the terminal can be read
     assert child.wait() == 0
     assert child.settings() == child.before
+
+
+def test_the_guardian_is_forked_before_there_is_any_thread(start: Callable[..., Process]) -> None:
+    child = start("echo", terminal=True)
+    child.until(b"ready")
+    assert b"fork of 1\r\n" in child.seen and child.seen.count(b"fork of") == 1
+
+
+def test_the_guardian_of_vmrun_up_is_forked_before_there_is_any_thread(
+    start: Callable[..., Process], tmp_path: Path
+) -> None:
+    write(tmp_path)
+    child = start("up", str(tmp_path), terminal=True)
+    child.until(b"console")  # the guest has the terminal
+    assert eventually(child.raw)
+    child.type(b"\x01x")
+    child.until(SANE)
+    assert child.wait() == 0
+    assert b"fork of 1\r\n" in child.seen and child.seen.count(b"fork of") == 1
+    assert child.settings() == child.before
+
+
+def test_the_keys_of_vmrun_act_while_input_is_held(start: Callable[..., Process]) -> None:
+    child = start("held", terminal=True)
+    child.until(b"ready")
+    child.type(b"typed\n\x01h")
+    child.until(b"Ctrl-a x quits")
+    child.type(b"\x01x")
+    assert child.wait() == 0
+    child.until(SANE)
+    assert b"input:" not in child.seen
 
 
 def test_the_keys_of_vmrun(start: Callable[..., Process]) -> None:
@@ -195,7 +254,7 @@ def test_a_forced_end_restores_the_terminal(start: Callable[..., Process]) -> No
     child = start("stuck", terminal=True)
     child.until(b"ready")
     child.process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
+    time.sleep(patience(0.5))
     child.process.send_signal(signal.SIGTERM)
     assert child.wait() == 128 + signal.SIGTERM
     assert child.settings() == child.before

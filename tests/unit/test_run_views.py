@@ -105,7 +105,7 @@ FELL = Outcome("fault", 255, "vCPU 0: fell", phases=PHASES, report="vCPU 0: fell
 def test_a_fault_shows_the_engines_report_after_the_verdict(options: dict[str, bool]) -> None:
     lines = plain(FELL, **options)
     verdict = next(i for i, line in enumerate(lines) if "fell" in line)
-    assert lines[verdict + 1 : verdict + 3] == ["vmrun:   exit reason 17 [2J", "vmrun:   rip 1"]
+    assert lines[verdict + 1 : verdict + 3] == ["vmrun:   exit reason 17\\x1b[2J", "vmrun:   rip 1"]
     assert sum("fell" in line for line in lines) == 1
     assert not any("rip 1" in line for line in plain(evolve(FELL, reason="panic"), **options))
 
@@ -217,3 +217,42 @@ def test_without_a_terminal_rich_is_not_imported() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, env={"PYTHONPATH": root, "TERM": "xterm"}
     )
     assert done.stdout == "[]\n", done.stderr
+
+
+WIDE = (
+    DevicePlan("console.main", "virtio-console", 0x1000_1000, 0x1000, Interrupt(1)),
+    DevicePlan("plic", "plic", 0x0C00_0000, 0x60_0000),
+)
+PARTS = (
+    Blob("kernel", 0x8020_0000, 28 << 20, 28 << 20),
+    Blob("kernel.1", 0x8220_0000, 0, 3 << 20),
+    Blob("initrd", 0x8B00_0000, 1660704, 1660704),
+    Blob("fdt", 0x8F00_0000, 2399, 2399),
+)
+
+
+@pytest.mark.parametrize("columns", [20, 30, 40, 60, 80, 100, 200])
+def test_a_narrow_terminal_breaks_lines_between_things(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.delenv("CI", raising=False)
+    stream = Terminal()
+    view = choose(stream, quiet=False, verbose=False, brief=False)
+    for at, name in enumerate(("plan", "check", "fetch", "plan", "build")):
+        view.phase(name, at * 10**8)
+    view.machine(evolve(plan_of(), devices=WIDE, blobs=PARTS))
+    view.phase("kernel", 10**9)
+    names = ("start", "plan", "check", "fetch", "plan", "build", "kernel", "init", "command", "off")
+    phases = tuple(Phase(name, at * 10**8, (at + 1) * 10**8) for at, name in enumerate(names))
+    view.outcome(evolve(GOOD, phases=phases))
+    view.close()
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue()).splitlines()
+    assert all(len(line) <= columns for line in lines if "exit code" not in line)  # the verdict wraps by itself
+    whole = ["0x10001000", "0xc000000", "irq 1"]
+    if columns >= 40:  # below, the labels leave less room than a piece takes
+        whole += ["kernel 28 MiB", "initrd 1.58 MiB", "fdt 2.34 KiB", "● plan 200ms", "● command 100ms", "plan 200ms"]
+    for words in whole if columns >= 30 else []:
+        assert any(words in line for line in lines), words
+    assert "kernel.1" not in stream.getvalue() and " 0 B" not in stream.getvalue()
+    assert sum("● plan" in line for line in lines) == 1

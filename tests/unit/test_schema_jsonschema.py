@@ -57,6 +57,9 @@ def test_example_manifests_fit(path: Path) -> None:
     "more",
     [
         'cmdline = ["a"]',
+        """cmdline = ['a="b c"', '"d=e f" g']""",
+        """cmdline = 'just "this'""",
+        'cmdline = ""',
         '"cmdline+" = ["a"]',
         'cmdline = ["${x}"]\n[cpu]\ncount = "${cpus}"',
         '[disk.root]\nsize = "${size}"\nmode = "rw"',
@@ -76,7 +79,10 @@ def test_valid_manifests_fit(validator: Any, more: str) -> None:
     "more",
     [
         "cmdlin = []",
-        'cmdline = "a"',
+        "cmdline = 1",
+        """cmdline = ['a="b']""",
+        'cmdline = [""]',
+        'cmdline = "a\\nb"',
         '"kernel+" = ["a"]',
         "[cpu]\ncount = 0",
         '[cpu]\ncount = "two"',

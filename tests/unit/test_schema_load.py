@@ -381,3 +381,25 @@ def test_riscv_micro_is_the_machine_that_it_promises() -> None:
 def test_vars_that_are_no_table(write) -> None:
     assert codes(write("m.toml", 'vars = ["${x}"]\n' + MINIMAL)) == ["E010"]
     assert "E010" in codes(write("n.toml", 'vars = "${x}"\n' + MINIMAL))
+
+
+def test_two_dots_behind_a_link_are_the_systems(write, tmp_path: Path) -> None:
+    """`links/../x` is beside the link's target, for what is extended as for every other path."""
+    write("base.toml", MINIMAL + "[cpu]\ncount = 1\n")
+    write("away/base.toml", MINIMAL + "[cpu]\ncount = 3\n")
+    (tmp_path / "away" / "deep").mkdir()
+    (tmp_path / "b").symlink_to(tmp_path / "away" / "deep")
+    path = write("m.toml", 'manifest = 1\nextends = ["b/../base.toml"]\nboot.kernel = { path = "b/../base.toml" }\n')
+    loaded = load(path)
+    assert loaded.manifest.cpu.count == 3
+    assert loaded.sources[1] == (tmp_path / "away" / "base.toml").resolve()
+    kernel = loaded.manifest.boot.kernel
+    assert kernel is not None and kernel.path is not None and "count = 3" in Path(kernel.path).read_text()
+
+
+def test_one_file_by_two_names_is_one_file(write, tmp_path: Path) -> None:
+    path = write("m.toml", MINIMAL + '[disk.a]\npath = "x.img"\nmode = "rw"\n[disk.b]\npath = "d/../link.img"\n')
+    (tmp_path / "d").mkdir()
+    (tmp_path / "x.img").touch()
+    (tmp_path / "link.img").symlink_to("x.img")
+    assert codes(path) == ["E046"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import string
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from vmrun.errors import ManifestError
 from vmrun.schema.known import EXAMPLE_KNOWN
 from vmrun.schema.load import load_manifest
-from vmrun.schema.tree import Node, Source, merge, plain, settle, wrap
+from vmrun.schema.tree import Node, Origin, Source, merge, plain, settle, wrap
 from vmrun.ui.diagnostics import Texts, concise, full
 
 SOURCE = Source("x.toml", "", "/")
@@ -43,13 +44,18 @@ MANIFESTS = st.fixed_dictionaries(
 )
 
 
+def at(source: Source) -> Callable[[tuple[str, ...]], Origin]:
+    return lambda key: Origin(source, key)
+
+
 def join(*values: dict[str, Any]) -> Any:
-    node = wrap(values[0], SOURCE)
+    node = wrap(values[0], at(SOURCE))
     for value in values[1:]:
-        node = merge(node, wrap(value, SOURCE))
+        node = merge(node, wrap(value, at(SOURCE)))
     return node
 
 
+@settings(deadline=None)
 @given(MANIFESTS, MANIFESTS, MANIFESTS)
 def test_merge_is_associative(a: dict[str, Any], b: dict[str, Any], c: dict[str, Any]) -> None:
     left = merge(join(a, b), join(c))
@@ -57,28 +63,32 @@ def test_merge_is_associative(a: dict[str, Any], b: dict[str, Any], c: dict[str,
     assert plain(settle(left)[0]) == plain(settle(right)[0])
 
 
+@settings(deadline=None)
 @given(MANIFESTS)
 def test_empty_is_neutral(a: dict[str, Any]) -> None:
     assert plain(join({}, a)) == plain(join(a, {})) == plain(join(a))
 
 
+@settings(deadline=None)
 @given(MANIFESTS.filter(lambda m: "+" not in str(m)))
 def test_merge_with_itself_changes_nothing_without_appends(a: dict[str, Any]) -> None:
     assert plain(join(a, a)) == plain(join(a))
 
 
+@settings(deadline=None)
 @given(MANIFESTS, MANIFESTS)
 def test_merge_leaves_its_arguments_alone(a: dict[str, Any], b: dict[str, Any]) -> None:
-    first, second = wrap(a, SOURCE), wrap(b, SOURCE)
+    first, second = wrap(a, at(SOURCE)), wrap(b, at(SOURCE))
     before = plain(first), plain(second)
     merge(first, second)
     assert (plain(first), plain(second)) == before
 
 
+@settings(deadline=None)
 @given(MANIFESTS, MANIFESTS)
 def test_every_value_keeps_its_origin(a: dict[str, Any], b: dict[str, Any]) -> None:
     one, two = Source("one", "", "/"), Source("two", "", "/")
-    merged = merge(wrap(a, one), wrap(b, two))
+    merged = merge(wrap(a, at(one)), wrap(b, at(two)))
 
     def look(node: Node, text: dict[str, Any]) -> None:
         for name, child in node.value.items():

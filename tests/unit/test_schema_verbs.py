@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import patience
 from vmrun.cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -129,7 +130,7 @@ def test_a_clean_check_loads_nothing_that_only_errors_need(clean: str) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=patience(60),
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.stdout == "\n"

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmrun.boot.cmdline import find, halves
+from vmrun.engine.table import scale_of
 from vmrun.errors import PlanError
 from vmrun.frozen import frozen
 from vmrun.plan.files import BootFiles
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from vmrun.schema.models import Manifest
 
 UART_ID = "uart0"
+_LONGEST_NS = (1 << 64) - 1
+"""The longest time of a saved plan, some 584 years; a year of the slowest engine would be more."""
 
 
 @frozen
@@ -51,29 +55,43 @@ def consoles(manifest: Manifest, board: str, uart: str = "ttyS0") -> Iterator[Co
         yield Console(UART_ID, uart, None)
 
 
+def own(manifest: Manifest) -> str:
+    """Return the manifest's own command line."""
+    words = manifest.boot.cmdline
+    return words if isinstance(words, str) else " ".join(words)
+
+
 def says(manifest: Manifest, name: str) -> bool:
     """Return whether the manifest's own command line has the parameter ``name``."""
-    words = (word for text in manifest.boot.cmdline for word in text.split())
-    return any(word == name or word.startswith(f"{name}=") for word in words)
+    return bool(find(own(manifest), name))
 
 
-def cmdline(manifest: Manifest, ttys: tuple[Console, ...], early: str | None) -> Iterator[str]:
-    """Yield the kernel's parameters: the consoles, what the manifest says, the early console.
+def cmdline(
+    manifest: Manifest,
+    ttys: tuple[Console, ...],
+    early: str | None,
+    *,
+    first: tuple[str, ...] = (),
+    last: tuple[str, ...] = (),
+) -> str:
+    """Return the command line: what the manifest says, and where it says it word by word, what follows from devices.
 
-    Until the console's driver is there, which may be a module, the ``early`` one (None: none) says what happens. It
-    prints all of the log as soon as the kernel reads of it, an exit or three for each byte, unless `quiet` or a
-    loglevel stands before it; but words behind `--` are for init.
+    These are ``first``, the consoles, the manifest's words, the early console, ``last``, and then what the manifest
+    hands to init. Until the console's driver is there, which may be a module, the ``early`` one (None: none) says what
+    happens. It prints all of the log as soon as the kernel reads of it, an exit or three for each byte, unless `quiet`
+    or a loglevel stands before it. A manifest that gives a string gives the whole line, for any kind of guest.
     """
-    own = early is not None and not says(manifest, "earlycon")
-    first = own and says(manifest, "--")
-    if first:
-        yield f"earlycon={early}"
+    if isinstance(manifest.boot.cmdline, str):
+        return manifest.boot.cmdline
+    kernels, inits = halves(own(manifest))
+    words = list(first)
     # The kernel makes the last one /dev/console.
     if not says(manifest, "console"):
-        yield from (f"console={console.tty}" for console in reversed(ttys))
-    yield from manifest.boot.cmdline
-    if own and not first:
-        yield f"earlycon={early}"
+        words += [f"console={console.tty}" for console in reversed(ttys)]
+    words.append(kernels)
+    if early is not None and not says(manifest, "earlycon"):
+        words.append(f"earlycon={early}")
+    return " ".join(filter(None, (*words, *last, inits)))
 
 
 def run_plan(
@@ -81,10 +99,11 @@ def run_plan(
 ) -> RunPlan:
     """Return how the run is watched; ``command`` takes the place of the manifest's."""
     timeouts = manifest.run.timeouts
-    scale = getattr(timeouts.scale, offer.engine, 1)
+    factor = scale_of(offer.engine)
+    scale = getattr(timeouts.scale, factor) if factor else 1
 
     def scaled(value: int | None) -> int | None:
-        return None if value is None else round(value * scale)
+        return None if value is None else min(max(1, round(value * scale)), _LONGEST_NS)
 
     return RunPlan(
         command=command if command is not None else manifest.run.command or (),

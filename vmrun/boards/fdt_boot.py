@@ -5,10 +5,11 @@ Source: Devicetree Specification v0.4, chapter 3; the dt-schema's chosen.yaml.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from vmrun.boards import loading
+from vmrun.boards.consoles import says
 from vmrun.boot.kernel import Kernel
 from vmrun.boot.place import place
 from vmrun.frozen import frozen
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 Extent = tuple[int, int]
 """A half-open range of guest-physical addresses, in bytes."""
 
+_CMA_SIZE = 128 << 20
+"""Bytes that Debian's riscv64 kernel sets aside, from 7.2 on, for devices that need contiguous memory
+(CONFIG_CMA_SIZE_MBYTES)."""
 
 _SEED = b"\xa5" * SEED_SIZE
 """Stands where the engine puts randomness when it loads the tree. A kernel that has none yet works out every random
@@ -59,6 +63,17 @@ def blobs(
         *loading.initrd_blobs(files, where.initrd, size),
         Blob("fdt", where.fdt, len(fdt), where.fdt_reserve, data=fdt, seed=fdt.rindex(_SEED)),
     )
+
+
+def memory_words(manifest: Manifest, ram: RamRegion) -> Iterator[str]:
+    """Yield the kernel's parameters that follow from how little RAM there is.
+
+    A kernel sets contiguous memory aside for devices that need it (kernel/dma/contiguous.c). None of these boards'
+    does, and where that is more than half of RAM, too little is left for the kernel's own tables. Smaller RAM cannot
+    hold it beside the kernel, which goes on without.
+    """
+    if _CMA_SIZE < ram.size < 2 * _CMA_SIZE and not says(manifest, "cma"):
+        yield "cma=0"
 
 
 def memory_node(region: RamRegion) -> FdtNode:

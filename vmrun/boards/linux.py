@@ -1,46 +1,34 @@
-"""How Linux drives the devices of boards: modules and configuration symbols, by device kind.
-
-Source: Linux 6.12, drivers/virtio/Kconfig, drivers/block/Kconfig, drivers/char/Kconfig, drivers/char/hw_random/Kconfig,
-drivers/tty/serial/8250/Kconfig, drivers/tty/serial/Kconfig.
-"""
+"""How Linux drives the devices of a machine: the modules and configuration symbols that their declarations name."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
 
-from vmrun.frozen import frozen
+from vmrun.devices import registry as devices
+
+if TYPE_CHECKING:
+    from vmrun.plan.model import DevicePlan
+
+_TABLES = {"fdt": "fdt", "rsdp": "acpi", "mp-table": "mptable"}
+"""The first of these blobs that a plan has is what the kernel finds devices by."""
 
 
-@frozen
-class Driver:
-    """``module`` is the driver's name where it is built as one, ``symbols`` what must be set in the configuration."""
-
-    module: str | None
-    symbols: tuple[str, ...]
-
-
-DRIVERS = {
-    "virtio-mmio": Driver("virtio_mmio", ("CONFIG_VIRTIO_MMIO",)),
-    "virtio-blk": Driver("virtio_blk", ("CONFIG_VIRTIO_BLK",)),
-    "virtio-console": Driver("virtio_console", ("CONFIG_VIRTIO_CONSOLE",)),
-    "virtio-rng": Driver("virtio_rng", ("CONFIG_HW_RANDOM_VIRTIO",)),
-    "uart16550": Driver(None, ("CONFIG_SERIAL_8250_CONSOLE",)),
-    "pl011": Driver(None, ("CONFIG_SERIAL_AMBA_PL011_CONSOLE",)),
-}
-
-FOUND_BY = {
-    "fdt": {"uart16550": ("CONFIG_SERIAL_OF_PLATFORM",)},
-    "rsdp": {"virtio-mmio": ("CONFIG_ACPI",)},
-    "mp-table": {"virtio-mmio": ("CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES",)},
-}
-"""The first of these blobs that a plan has is what the kernel finds devices by: what it needs for that, by kind."""
+def modules(placed: Iterable[DevicePlan]) -> tuple[str, ...]:
+    """Return the modules that drive ``placed`` devices, transports first, then in order; each once."""
+    found = list(placed)
+    kinds = [*(device.transport for device in found if device.transport), *(device.kind for device in found)]
+    drivers = (devices.load(kind).driver for kind in dict.fromkeys(kinds))
+    return tuple(dict.fromkeys(driver.module for driver in drivers if driver is not None and driver.module))
 
 
 def symbols(kind: str, blobs: Collection[str]) -> tuple[str, ...]:
     """Return what a kernel that is handed ``blobs`` must have set to drive a device, or a transport, of ``kind``."""
-    tables = next((FOUND_BY[name] for name in FOUND_BY if name in blobs), {})
-    driver = DRIVERS.get(kind)
-    return (driver.symbols if driver else ()) + tables.get(kind, ())
+    driver = devices.load(kind).driver
+    if driver is None:
+        return ()
+    tables = next((_TABLES[name] for name in _TABLES if name in blobs), "")
+    return driver.symbols + driver.found_by.get(tables, ())
 
 
 def setting(config: str, symbol: str) -> str | None:

@@ -22,7 +22,8 @@ def kernel(files: BootFiles, base: int, detect: Callable[[Source], Kernel]) -> K
     """Return the kernel as ``detect`` finds it; where nobody looked for one, a stand-in for an Image at ``base``."""
     if files.kernel is None:
         return Kernel("image", "", (Segment(base, 0, ASSUMED_KERNEL, ASSUMED_KERNEL),), base)
-    with Source(files.kernel.path, key=("boot", "kernel")) as source:
+    file = files.kernel
+    with Source(file.path, key=("boot", "kernel"), name=file.origin or None) as source:
         return detect(source)
 
 

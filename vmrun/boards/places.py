@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vmrun.boards.slots import TRANSPORT, Wanted, given
+from vmrun.devices import registry as devices
 from vmrun.errors import Key, Owner, PlanError
 from vmrun.frozen import frozen
 from vmrun.plan.allocate import Allocator, Range, SlotRow
@@ -19,16 +20,26 @@ if TYPE_CHECKING:
 class Fixed:
     """A device with a place of its own: memory, or I/O ports where ``space`` is ``pio``.
 
-    ``irq`` None is no interrupt, ``trigger`` how its line is wired, whatever the device itself would take.
+    ``size`` is what the device needs where it is 0, ``irq`` None is no interrupt, and ``trigger`` is how its line is
+    wired, as the device has it where it is empty.
     """
 
     id: str
     kind: str
-    where: Range
+    base: int
     irq: int | None = None
-    trigger: str = "level"
+    trigger: str = ""
     space: str = "mmio"
+    size: int = 0
     properties: Mapping[str, Json] = EMPTY
+
+
+@frozen
+class PlatformBus:
+    """Where devices go that a board has no place of its own for: a range of addresses, and interrupts."""
+
+    where: Range
+    irqs: Sequence[int]
 
 
 class Places:
@@ -51,16 +62,42 @@ class Places:
         named = _by_manifest(manifest, {fixed.kind for fixed in table})
         for fixed in table:
             id, properties, key = named.get(fixed.kind, (fixed.id, fixed.properties, None))
-            owner = Owner(id, fixed.where.base, fixed.where.size, key)
+            needs = devices.load(fixed.kind).needs
+            owner = Owner(id, fixed.base, fixed.size or needs.size, key)
             (self._io if fixed.space == "pio" else self._memory).claim(owner)
-            line = None if fixed.irq is None else Interrupt(self._memory.interrupt(fixed.irq, owner), fixed.trigger)
-            yield DevicePlan(
-                id, fixed.kind, fixed.where.base, fixed.where.size, line, properties=properties, space=fixed.space
-            )
+            line = None
+            if fixed.irq is not None:
+                trigger = fixed.trigger or needs.trigger
+                assert trigger is not None, f"{fixed.kind} has no interrupt"
+                line = Interrupt(self._memory.interrupt(fixed.irq, owner), trigger)
+            yield DevicePlan(id, fixed.kind, owner.base, owner.size, line, properties=properties, space=fixed.space)
 
     def ports(self, name: str, base: int, size: int, key: Key) -> None:
         """Claim I/O ports for a device of the manifest."""
         self._io.claim(Owner(f"{name} ports", base, size, key))
+
+    def bus(self, bus: PlatformBus, wants: Iterable[Wanted]) -> Iterator[DevicePlan]:
+        """Yield ``wants`` on ``bus``, one behind the other as each is aligned.
+
+        Raise PlanError E108 where it has no room, or no interrupt, for one more.
+        """
+        at, lines = bus.where.base, iter(bus.irqs)
+        for want in wants:
+            needs = devices.load(want.kind).needs
+            base = at + -at % needs.align
+            at = base + needs.size
+            number = next(lines, None) if needs.trigger else 0
+            if number is None or at > bus.where.base + bus.where.size:
+                raise PlanError(
+                    f"the bus has no {'interrupt' if number is None else 'room'} left for `{want.id}`",
+                    code="E108",
+                    key=want.key,
+                    remedy="remove a device",
+                )
+            owner = Owner(want.id, base, needs.size, want.key)
+            self._memory.claim(owner)
+            line = Interrupt(self._memory.interrupt(number, owner), needs.trigger) if needs.trigger else None
+            yield DevicePlan(want.id, want.kind, base, needs.size, line, properties=want.properties)
 
     def slots(self, row: SlotRow, wants: Iterable[Wanted], trigger: str) -> Iterator[DevicePlan]:
         """Yield ``wants`` in the slots of ``row``, lowest address first: so disks are called in the manifest's order.

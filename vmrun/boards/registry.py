@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from importlib import import_module
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vmrun.boards.limits import LIMITS, limits_of
+from vmrun.devices import registry as devices
+from vmrun.engine.table import CARRIED
 
 if TYPE_CHECKING:
     from vmrun.boards.board import Board
-    from vmrun.schema.known import Known
+    from vmrun.schema.known import KindInfo, Known
 
 NAMES = tuple(LIMITS)
-ENGINES = ("soft", "kvm")
-"""Engines that this release has."""
-_OWN_TABLES = ("virtio-blk", "virtio-console")
-"""Kinds that a manifest writes as tables of their own, [disk] and [console], rather than as [device]."""
-_OWN_TRANSPORTS = ("virtio-mmio",)
-_BOARDS_OWN = (
-    "acpi-power",
-    "aplic",
-    "cmos-rtc",
-    "gicv2",
-    "gicv2-cpu",
-    "gicv3",
-    "gicv3-its",
-    "gicv3-redist",
-    "i8042",
-    "i8254",
-    "imsic",
-    "ioapic",
-    "lapic",
-    "pl011",
-    "pl031",
-    "pl061",
-    "plic",
-    "sifive-test",
-    "uart16550",
-)
-"""Kinds that a board has or has not: a manifest can say nothing of them."""
 
 
 def load(name: str) -> Board:
@@ -49,12 +24,26 @@ def load(name: str) -> Board:
     return board
 
 
+class _Kinds(Mapping[str, "KindInfo"]):
+    """The device kinds that a manifest may name. One that is asked for is imported, and all that are listed."""
+
+    def __getitem__(self, kind: str) -> KindInfo:
+        from vmrun.schema.known import KindInfo
+
+        found = devices.load(kind) if kind in devices.kinds() else None
+        if found is None or found.owner != "manifest":
+            raise KeyError(kind)
+        return KindInfo(found.doc, found.properties)
+
+    def __iter__(self) -> Iterator[str]:
+        return (kind for kind in devices.kinds() if devices.load(kind).owner == "manifest")
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 def known() -> Known:
     """Return every name that a manifest may use, for the schema."""
-    from vmrun.devices import registry
-    from vmrun.schema.known import KindInfo, Known
+    from vmrun.schema.known import Known
 
-    hidden = {*_OWN_TABLES, *_OWN_TRANSPORTS, *_BOARDS_OWN}
-    types = [registry.load(kind) for kind in registry.kinds() if kind not in hidden]
-    kinds = {device.kind: KindInfo(device.doc, device.properties) for device in types}
-    return Known(NAMES, MappingProxyType(kinds), ENGINES)
+    return Known(NAMES, _Kinds(), CARRIED)

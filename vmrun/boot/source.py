@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import stat
 from types import TracebackType
 
+from vmrun import regular
 from vmrun.errors import Key, PlanError
 
 
@@ -20,17 +20,23 @@ class Source:
         self.name = name or (f"fd {file}" if isinstance(file, int) else os.fspath(file))
         self._owned = not isinstance(file, int)
         try:
-            # O_NONBLOCK: opening a FIFO must not wait for a writer.
-            self._fd = file if isinstance(file, int) else os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._fd = file if isinstance(file, int) else regular.open_fd(file)
             status = os.fstat(self._fd)
+            regular.require(status, self.name)
+        except (IsADirectoryError, regular.NotRegular):
+            raise PlanError(
+                f"{self.name}: is a folder or device, not a file",
+                code="E110",
+                key=key,
+                remedy="name a file with a boot image",
+            ) from None
         except OSError as error:
             raise PlanError(
                 f"{self.name}: cannot be read: {error.strerror}", code="E110", key=key, remedy="check the path"
             ) from None
-        if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+        if status.st_size == 0:
             self.__exit__(None, None, None)
-            what = "is empty" if stat.S_ISREG(status.st_mode) else "is a folder or device, not a file"
-            raise PlanError(f"{self.name}: {what}", code="E110", key=key, remedy="name a file with a boot image")
+            raise PlanError(f"{self.name}: is empty", code="E110", key=key, remedy="name a file with a boot image")
         self.size = status.st_size
 
     def read(self, offset: int, size: int) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
+
+from vmrun.cli.streams import write
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -16,5 +17,5 @@ def run(args: Namespace) -> int:
 
     for name in registry.NAMES:
         board = registry.load(name)
-        sys.stdout.write(f"{name:<12} {board.arch:<8} up to {board.limits.vcpus} CPUs  {board.doc}\n")
+        write(f"{name:<12} {board.arch:<8} up to {board.limits.vcpus} CPUs  {board.doc}\n")
     return 0

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from vmrun.cli.main import CODE_BLIND, CODE_FINDINGS, UNREADABLE
+from vmrun.cli.streams import Writing, tell, write
 from vmrun.errors import Diagnostic, ManifestError
 
 if TYPE_CHECKING:
@@ -81,13 +82,14 @@ def _print(results: list[tuple[str, tuple[Diagnostic, ...]]], style: str, sets: 
 
     given = {NAME: pseudo_text(sets)}
     if style == "full":
-        show(found, sys.stdout, given)
+        with Writing():
+            show(found, sys.stdout, given)
     else:
         from vmrun.ui.reports import FORMATS, Checked
 
         checked = [Checked(name, findings) for name, findings in results]
-        sys.stdout.write(FORMATS[style](checked, Texts(given)))
-    sys.stdout.flush()
+        text = FORMATS[style](checked, Texts(given))
+        write(text.encode() if style in ("json", "sarif", "junit") else text)
     if style in ("full", "concise"):
         _summary(len(results), found)
 
@@ -102,4 +104,4 @@ def _summary(manifests: int, found: list[Diagnostic]) -> None:
     words = count(errors, "error") if errors else "no error"
     if len(found) > errors:
         words += f" and {count(len(found) - errors, 'warning')}"
-    print(f"checked {count(manifests, 'manifest')}: {words}", file=sys.stderr)
+    tell(f"checked {count(manifests, 'manifest')}: {words}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from vmrun.cli.streams import write
 
 if TYPE_CHECKING:
     from vmrun.schema.known import KindInfo, Property
@@ -20,7 +21,7 @@ def run(args: Namespace) -> int:
     from vmrun.boards.registry import known
 
     for name, info in sorted(known().kinds.items()):
-        sys.stdout.writelines(f"{line}\n" for line in _lines(name, info))
+        write("".join(f"{line}\n" for line in _lines(name, info)))
     return 0
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, TextIO
 
+from vmrun.cli.streams import Writing, write
 from vmrun.frozen import as_dict, frozen
 
 if TYPE_CHECKING:
-    from vmrun.kvm.outcome import MicroGuest, Standing
+    from vmrun.kvm.outcome import MicroGuest, Standing, Try
 
-_WORDS = {True: "works", False: "fails", None: "is hidden"}
-_STYLES = {"full": "green", "restricted": "yellow", "none": "red"}
+_STYLES = {"full": "green", "slow": "yellow", "restricted": "yellow", "none": "red"}
 
 
 @frozen
 class Finding:
-    """What one engine can do here: ``verdict`` is full, restricted or none; the rest is one line each, or empty."""
+    """What one engine can do here: ``verdict`` is full, slow, restricted or none; the rest a line each, or empty."""
 
     engine: str
     verdict: str
@@ -34,18 +35,43 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Print what was found; 0 if something here runs guests, else 1."""
+    from vmrun.engine.table import ENGINES
     from vmrun.kvm.probe import look
 
     standing = look(fresh=args.fresh)
-    findings = (
-        Finding("kvm", standing.verdict, standing.why, standing.works, standing.remedy),
-        Finding("soft", "full", "riscv64 guests on any host, in software"),
-    )
+    looks = {"kvm": lambda: _kvm(standing), "soft": _soft}
+    # What depends on this host comes first.
+    rows = sorted((row for row in ENGINES if row.carried), key=lambda row: not row.native)
+    findings = tuple(looks[row.name]() for row in rows)
     if args.json:
         _json(standing, findings)
     else:
-        _show(standing, findings, sys.stdout)
+        with Writing():
+            _show(standing, findings, sys.stdout)
     return 0 if any(finding.verdict != "none" for finding in findings) else 1
+
+
+def _kvm(standing: Standing) -> Finding:
+    return Finding("kvm", standing.verdict, standing.why, standing.works, standing.remedy)
+
+
+def _soft() -> Finding:
+    """Return what the software core does here: it runs everywhere, and where it can it translates."""
+    import os
+
+    from vmrun._core import lib
+
+    runs = "riscv64 guests on any host, in software"
+    code = -lib.vmr_rv64_jit_probe()
+    if not code:
+        return Finding("soft", "full", f"{runs}; code that runs often is translated")
+    if code == errno.ENOTSUP:
+        return Finding("soft", "full", f"{runs}; interpreted, for there is no translator to this host's processor")
+    return Finding(
+        *("soft", "full"),
+        f"{runs}; interpreted, for this host allows no memory that is written and then run: {os.strerror(code)}",
+        remedy="let vmrun make executable memory files (sysctl vm.memfd_noexec, SELinux execmem), for it to run faster",
+    )
 
 
 def _json(standing: Standing, findings: tuple[Finding, ...]) -> None:
@@ -57,11 +83,15 @@ def _json(standing: Standing, findings: tuple[Finding, ...]) -> None:
         "kernel_mode": _as_plain(standing.guest),
         "error": standing.error.code if standing.error else None,
     }
-    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    write(json.dumps(found, indent=2) + "\n")
 
 
 def _as_plain(guest: MicroGuest | None) -> dict[str, object] | None:
-    return None if guest is None else {"speed": guest.speed, "tries": [as_dict(one) for one in guest.tries]}
+    return (
+        None
+        if guest is None
+        else {"speed": guest.speed, "pace": guest.pace, "tries": [as_dict(one) for one in guest.tries]}
+    )
 
 
 def _show(standing: Standing, findings: tuple[Finding, ...], stream: TextIO) -> None:
@@ -96,13 +126,21 @@ def _details(finding: Finding) -> list[str]:
     return out + ([f"remedy: {finding.remedy}"] if finding.remedy else [])
 
 
+def _word(one: Try) -> str:
+    from vmrun.kvm.outcome import UNTRIED
+
+    if one.works is None:
+        return "was not tried" if one.why == UNTRIED else "is hidden"
+    return "works" if one.works else "fails"
+
+
 def _facts(standing: Standing) -> list[str]:
     """Return what was measured, and the capabilities that are missing."""
     out = []
     guest = standing.guest
     if guest is not None:
         speed = f"{guest.speed / 1e6:,.1f} million instructions a second"
-        tries = ", ".join(f"{one.name} {_WORDS[one.works]}" for one in guest.tries)
+        tries = ", ".join(f"{one.name} {_word(one)}" for one in guest.tries)
         out.append(f"in kernel mode: {speed}; {tries}")
     answers = dict(standing.capabilities)
     if answers:
@@ -110,6 +148,6 @@ def _facts(standing: Standing) -> list[str]:
 
         for capability in table():
             if answers[capability.name] < 1:
-                need = "required" if capability.required else "wanted"
+                need = "required" if capability.required else "optional"
                 out.append(f"no {capability.name} ({need}, for {capability.purpose})")
     return out

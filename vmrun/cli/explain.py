@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
+
+from vmrun.cli.streams import tell, write
+from vmrun.printable import clean
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -14,11 +16,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Print one entry of the catalogue, or the title of each."""
     from vmrun.ui.catalogue import catalogue
-    from vmrun.ui.diagnostics import clean
 
     entries = catalogue()
     if args.code is None:
-        sys.stdout.write("".join(f"{e.code}  {e.title}\n" for e in entries.values()))
+        write("".join(f"{e.code}  {e.title}\n" for e in entries.values()))
         return 0
     code = args.code.upper()
     if code not in entries:
@@ -26,7 +27,7 @@ def run(args: Namespace) -> int:
 
         near = difflib.get_close_matches(code, entries, n=3, cutoff=0.6)
         hint = f"did you mean {', '.join(near)}?" if near else "`vmrun explain` lists them all"
-        print(f"error: no diagnostic has the code {clean(args.code)}; {hint}", file=sys.stderr)
+        tell(f"error: no diagnostic has the code {clean(args.code)}; {hint}")
         return 2
-    sys.stdout.write(f"{code}: {entries[code].title}\n\n{entries[code].text}\n")
+    write(f"{code}: {entries[code].title}\n\n{entries[code].text}\n")
     return 0

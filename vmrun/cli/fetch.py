@@ -6,7 +6,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from vmrun.errors import ArtifactError, HostError
+from vmrun.cli.streams import write
+from vmrun.errors import ArtifactError, HostError, ManifestError
+from vmrun.printable import clean
 
 if TYPE_CHECKING:
     from vmrun.images.store import Store
@@ -27,7 +29,7 @@ def run(args: Namespace) -> int:
 
     if not args.manifests and not args.verify:
         raise HostError("vmrun fetch: no manifest is named", code="E502", remedy="vmrun fetch --help")
-    store = Store()
+    store = Store(verifying=args.locked)
     store.sweep()
     damaged = _verify(store) if args.verify else 0
     missing = bool(args.manifests) and not _fetch(args, store)
@@ -39,36 +41,39 @@ def _verify(store: Store) -> int:
     digests = list(store.digests())
     damaged = [digest for digest in digests if not store.verify(digest)]
     for digest in damaged:
-        print(f"damaged, dropped: {digest}")
-    print(f"verified {len(digests)} files of {store.root}, {len(damaged)} damaged")
+        write(f"damaged, dropped: {digest}\n")
+    write(f"verified {len(digests)} files of {clean(str(store.root))}, {len(damaged)} damaged\n")
     return len(damaged)
 
 
 def _fetch(args: Namespace, store: Store) -> bool:
     """Fetch what every manifest names; return whether all of it is here. What is missing for one stops no other."""
-    from vmrun.boards import registry
-    from vmrun.planning.artifacts import resolve_artifacts
-    from vmrun.schema.load import load_manifest
+    from vmrun.planning import steps
+    from vmrun.planning.how import How
     from vmrun.ui.diagnostics import show
     from vmrun.ui.view import choose
 
-    known = registry.known()
     complete = True
     view = choose(sys.stderr, quiet=False, verbose=False, brief=False)
+    how = How(
+        sets=tuple(args.sets),
+        profile=args.profile,
+        locked=args.locked,
+        refresh=not args.locked,
+        anywhere=True,
+        progress=view,
+    )
     try:
         for name in args.manifests:
-            loaded = load_manifest(name, known=known, sets=args.sets, profile=args.profile)
-            arch = registry.load(loaded.manifest.machine.board).arch
+            loaded = steps.loaded_from(name, how)
             try:
-                found = resolve_artifacts(
-                    loaded, arch, store=store, locked=args.locked, refresh=not args.locked, progress=view
-                )
-            except ArtifactError as error:
+                found = steps.fetch(loaded, how, store)
+            except (ArtifactError, ManifestError) as error:
                 complete = False
                 show([loaded.located(finding) for finding in error.diagnostics()], sys.stderr)
                 continue
             for line in found.lines():
-                print(f"{name}: {line}", flush=True)
+                write(clean(f"{name}: {line}") + "\n")
     finally:
         view.close()
     return complete

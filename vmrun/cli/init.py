@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from vmrun.cli.streams import tell
 from vmrun.errors import HostError
+from vmrun.printable import clean
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
@@ -65,5 +66,5 @@ def run(args: Namespace) -> int:
         raise HostError(f"{path} is there already", code="E516", remedy="name another file") from None
     except OSError as error:
         raise HostError(f"{path} cannot be written: {error.strerror}", code="E516", errno=error.errno) from error
-    print(f"wrote {path}; boot it with: vmrun up {path}", file=sys.stderr)
+    tell(clean(f"wrote {path}; boot it with: vmrun up {path}"))
     return 0

@@ -9,12 +9,13 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmrun.engine.table import CARRIED, ENGINES
 from vmrun.errors import HostError
 from vmrun.frozen import evolve
 from vmrun.run.attach import Attachment, Policy, owns
 from vmrun.run.lifecycle import run_plan
 from vmrun.run.phases import PhaseClock
-from vmrun.run.signals import quit_on_signals
+from vmrun.run.signals import QuitOnSignals
 
 if TYPE_CHECKING:
     from vmrun.plan.model import MachinePlan
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 
 DEFAULT_ESCAPE = "ctrl-a"
+ACCELS = ("auto", *(row.name for row in ENGINES))
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -30,7 +32,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("manifest", metavar="M", help="a manifest, or a saved plan (*.json)")
     add("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="override a key of the manifest")
     add("--profile", metavar="P", help="apply a profile of the manifest")
-    add("--accel", choices=("auto", "kvm", "soft", "qemu"), help="which engine runs the guest")
+    add("--accel", choices=ACCELS, metavar="A", help=f"choose the engine: {', '.join(('auto', *CARRIED))}")
+    add("--no-jit", action="store_true", help="let the soft engine interpret all code, and translate none")
     add("--locked", action="store_true", help="take only artefacts that vmrun.lock pins")
     add("--offline", action="store_true", help="fetch nothing")
     add("--save-plan", metavar="F", help="write the plan to F before the run")
@@ -49,29 +52,38 @@ def add_escape(parser: ArgumentParser) -> None:
 def launch(args: Namespace, attachment: Attachment, view: View, *, command: tuple[str, ...] | None) -> int:
     """Plan, build and run what ``args`` name; return the exit code. ``command`` takes the place of the manifest's."""
     clock = PhaseClock()
-    quit_on_signals()
-    try:
-        plan = _plan(args, view, clock, command)
-        if args.save_plan:
-            _save(plan, args.save_plan)
-        view.machine(plan)
-        from vmrun.planning.engines import load
 
-        root = None if args.no_results else Path.cwd()
-        policy = Policy(reboots=command is None and not getattr(args, "no_reboot", False), results=root)
-        outcome = run_plan(plan, load(plan), attachment_of(plan, attachment), policy, view, clock)
-        view.outcome(outcome)
-        return outcome.code
-    finally:
+    def tidy() -> None:
         view.close()
+        if attachment.terminal is not None:
+            attachment.terminal.restore()
+
+    with QuitOnSignals(tidy):
+        try:
+            root = None if args.no_results else Path.cwd()
+            plan = _plan(args, view, clock, command)
+            if args.no_jit:
+                plan = evolve(plan, jit=False)
+            if args.save_plan:
+                _save(plan, args.save_plan)
+            view.machine(plan)
+            from vmrun.planning.engines import load
+
+            policy = Policy(reboots=command is None and not getattr(args, "no_reboot", False), results=root)
+            outcome = run_plan(plan, load(plan), attachment_of(plan, attachment), policy, view, clock)
+            view.outcome(outcome)
+            return outcome.code
+        finally:
+            view.close()
 
 
 def attachment_of(plan: MachinePlan, attachment: Attachment) -> Attachment:
     """Return ``attachment`` without the console's input where the plan has a command: its input is the command's."""
-    return evolve(attachment, console_in=None, raw=False) if plan.run.command else attachment
+    return evolve(attachment, console_in=None, terminal=None) if plan.run.command else attachment
 
 
 def _plan(args: Namespace, view: View, clock: PhaseClock, command: tuple[str, ...] | None) -> MachinePlan:
+    from vmrun.planning.how import How
     from vmrun.planning.planner import plan_manifest
 
     def phase(name: str) -> None:
@@ -79,17 +91,18 @@ def _plan(args: Namespace, view: View, clock: PhaseClock, command: tuple[str, ..
         view.phase(name, clock.now_ns())
 
     phase("plan")
-    return plan_manifest(
-        args.manifest,
-        sets=args.sets,
+    how = How(
+        sets=tuple(args.sets),
         profile=args.profile,
         accel=args.accel,
-        locked=args.locked,
-        offline=args.offline,
         command=command,
+        offline=args.offline,
+        locked=args.locked,
         progress=view,
         phase=phase,
+        warn=view.warn,
     )
+    return plan_manifest(args.manifest, how)
 
 
 def _save(plan: MachinePlan, path: str) -> None:

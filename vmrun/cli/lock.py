@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmrun.cli.streams import write
 from vmrun.errors import Diagnostic
+from vmrun.printable import clean
 
 if TYPE_CHECKING:
     from vmrun.images.lock import Lock, Pin
+    from vmrun.images.sources import Source
     from vmrun.schema.load import LoadedManifest
 
 
@@ -28,12 +30,13 @@ def run(args: Namespace) -> int:
     """Pin, or check the pins. 0: done, or clean; 1: findings; errors that keep vmrun from looking are raised."""
     from vmrun.boards import registry
     from vmrun.planning.artifacts import lock_path
-    from vmrun.schema.load import load_manifest
+    from vmrun.planning.how import How
+    from vmrun.planning.steps import loaded_from
 
-    known = registry.known()
+    how = How(sets=tuple(args.sets), profile=args.profile)
     by_lock: dict[Path, list[tuple[LoadedManifest, str]]] = {}
     for name in args.manifests:
-        loaded = load_manifest(name, known=known, sets=args.sets, profile=args.profile)
+        loaded = loaded_from(name, how)
         arch = registry.load(loaded.manifest.machine.board).arch
         by_lock.setdefault(lock_path(loaded), []).append((loaded, arch))
     if args.check:
@@ -56,26 +59,26 @@ def _write(path: Path, manifests: list[tuple[LoadedManifest, str]], *, prune: bo
     for key in sorted(found):
         pin = found[key]
         state = "new" if key not in old.pins else "kept" if old.pins[key] == pin else "changed"
-        print(f"{path}: {key} {pin.version or pin.sha256[:16]} ({state})")
+        write(clean(f"{path}: {key} {pin.version or pin.sha256[:16]} ({state})") + "\n")
 
 
 def _pins(path: Path, loaded: LoadedManifest, arch: str) -> dict[str, Pin]:
     """Return the pins of a manifest as its artefacts are now, whatever an older lock says."""
     from vmrun.images.lock import Lock
-    from vmrun.images.resolve import Resolver
     from vmrun.images.store import Store
-    from vmrun.planning.artifacts import DEBIAN_ARCHES, at_key, named_sources
+    from vmrun.planning.artifacts import at_key, debian_arch, resolver_for, wanted
+    from vmrun.planning.how import How
     from vmrun.ui.view import choose
 
     empty = Lock(path, {})
     view = choose(sys.stderr, quiet=False, verbose=False, brief=False)
     try:
-        debian_arch = DEBIAN_ARCHES.get(arch, arch)
-        resolver = Resolver(Store(), debian_arch, refresh=True, progress=view)
-        pins = {}
-        for key, source in named_sources(loaded.manifest):
-            with at_key(key):
-                pins[empty.key(source, debian_arch)] = resolver.pin(source)
+        resolver = resolver_for(arch, How(refresh=True, progress=view), Store(), None)
+        pins: dict[str, Pin] = {}
+        for want in wanted(loaded.manifest):
+            with at_key(want.key):
+                found = resolver.pins(want.source, want.bound)
+                pins.update((empty.key(part, debian_arch(arch)), pin) for part, pin in found)
         return pins
     finally:
         view.close()
@@ -94,29 +97,31 @@ def _check(by_lock: dict[Path, list[tuple[LoadedManifest, str]]]) -> int:
     return 1 if findings else 0
 
 
-def _differences(lock: Lock, loaded: LoadedManifest, arch: str) -> Iterator[Diagnostic]:
-    """Yield a finding for everything that is not pinned, or no longer what is pinned. Nothing is fetched for it."""
-    from vmrun.errors import ArtifactError
-    from vmrun.images import hostfile
-    from vmrun.images.lock import differs
-    from vmrun.images.sources import PathSource, UrlSource
-    from vmrun.images.store import Store
-    from vmrun.planning.artifacts import DEBIAN_ARCHES, at_key, named_sources
+def _differences(lock: Lock, loaded: LoadedManifest, arch: str) -> tuple[Diagnostic, ...]:
+    """Return a finding for everything that is not pinned, or no longer what is pinned, here or in the cache.
 
-    for key, source in named_sources(loaded.manifest):
-        try:
-            with at_key(key):
-                pin = lock.pin(source, DEBIAN_ARCHES.get(arch, arch), required=True)
-        except ArtifactError as error:
-            yield from error.diagnostics()
-            continue
-        with at_key(key):
-            now = pin.sha256 if pin else ""
-            if isinstance(source, PathSource):
-                now = hostfile.resolve(source.path, Store()).sha256
-            elif isinstance(source, UrlSource):
-                now = source.sha256
-        if pin is not None and now != pin.sha256:
-            with_key = differs(source, lock, pin.sha256, now)
-            with_key.key = key
-            yield from with_key.diagnostics()
+    Nothing is fetched for it.
+    """
+    from vmrun.images.store import Store
+    from vmrun.planning.artifacts import debian_arch, file_of, resolver_for, wanted
+    from vmrun.planning.found import Found
+    from vmrun.planning.how import How
+
+    how = How(offline=True, locked=True, stand_in=True, collect=True)
+    found = Found(loaded, how)
+    resolver = resolver_for(arch, how, Store(verifying=True), lock)
+    for want in wanted(loaded.manifest):
+        with found.at("files", want.key):
+            _require_pins(lock, want.source, debian_arch(arch))
+            file_of(resolver, want)
+    return found.all()
+
+
+def _require_pins(lock: Lock, source: Source, arch: str) -> None:
+    """Raise ArtifactError where ``source``, or a part of it, is not pinned."""
+    from vmrun.images.sources import DebianSource
+
+    pin = lock.pin(source, arch, required=True)
+    if isinstance(source, DebianSource) and pin is not None:
+        for part in pin.parts:
+            lock.pin(DebianSource(part, source.suite), arch, required=True)

@@ -11,6 +11,8 @@ import os
 import sys
 from importlib import import_module
 
+from vmrun.cli.streams import drop, settle, tell, write
+
 TYPE_CHECKING = False  # typing itself would be half of the cost of --help
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -38,6 +40,9 @@ VERBS = {
 RUNNERS = ("up", "run")
 """Verbs whose exit code is the guest's: what fails in vmrun itself is 125 there."""
 
+LOOKERS = ("check", "plan", "lock")
+"""Verbs whose exit code says whether something was found: what fails in vmrun itself is 2 there."""
+
 CODE_VMRUN = 125
 CODE_FINDINGS = 1
 CODE_BLIND = 2
@@ -50,37 +55,37 @@ CODE_SIGPIPE = 141
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code. Nothing but SystemExit ever leaves."""
-    _fill_standard_files()
+    settle()
     gc.disable()  # what start-up makes stays; looking through it again and again is a tenth of its time
     arguments = sys.argv[1:] if argv is None else argv
     verb = arguments[0] if arguments else "--help"
     try:
         code = _dispatch(verb, arguments[1:])
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        write("")
         return code
     except KeyboardInterrupt:
         return CODE_INTERRUPTED
     except BrokenPipeError:
-        _drop_output()
+        drop(sys.stdout)
         return CODE_SIGPIPE
     except Exception as error:
         from vmrun.errors import VmrunError
 
-        if not isinstance(error, VmrunError):
-            return _unexpected(error)
-        _show(error)
-        return failure_code(verb, error)
+        told = _shortage(error) or error
+        if not isinstance(told, VmrunError):
+            return _unexpected(verb, error)
+        _show(told)
+        return failure_code(verb, told)
     finally:
         gc.enable()
 
 
 def failure_code(verb: str, error: VmrunError) -> int:
     """Return the exit code for ``error``: 125 where the code is the guest's; else 1 for findings, 2 where vmrun could
-    not look."""
+    not look. What cannot be written is no finding: 125, but for verbs that say 2."""
     from vmrun.errors import ArtifactError, HostError, ManifestError
 
-    if verb in RUNNERS:
+    if verb in RUNNERS or (error.code == "E520" and verb not in LOOKERS):
         return CODE_VMRUN
     if isinstance(error, ManifestError):
         return CODE_BLIND if any(f.code in UNREADABLE for f in error.findings) else CODE_FINDINGS
@@ -89,12 +94,12 @@ def failure_code(verb: str, error: VmrunError) -> int:
 
 def _dispatch(verb: str, rest: list[str]) -> int:
     if verb in ("-h", "--help", "help"):
-        _say(_help())
+        write(_help())
         return 0
     if verb in ("-V", "--version"):
         from vmrun import __version__
 
-        _say(f"vmrun {__version__}\n")
+        write(f"vmrun {__version__}\n")
         return 0
     if verb not in VERBS:
         import difflib
@@ -123,6 +128,9 @@ def _parser(verb: str, add_arguments: Callable[[ArgumentParser], None], rest: li
     class Parser(ArgumentParser):
         def error(self, message: str) -> NoReturn:
             raise HostError(f"vmrun {verb}: {message}", code="E502", remedy=f"vmrun {verb} --help")
+
+        def _print_message(self, message: str, file: object = None) -> None:
+            write(message)
 
         def format_help(self) -> str:
             self.formatter_class = HelpFormatter
@@ -163,51 +171,36 @@ options:
 """
 
 
-def _say(text: str) -> None:
-    if sys.stdout is not None:
-        sys.stdout.write(text)
-
-
-def _fill_standard_files() -> None:
-    """Open /dev/null for each of 0, 1, 2 that was closed, so that no other file ever becomes one of them."""
-    for fd in (0, 1, 2):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-
-
 def _show(error: VmrunError) -> None:
     """Write the findings behind ``error`` to stderr; what cannot be written there is lost."""
-    if sys.stderr is None:
-        return
     try:
         from vmrun.ui.diagnostics import show
 
         show(error.diagnostics(), sys.stderr)
         sys.stderr.flush()
     except OSError:
-        return
+        drop(sys.stderr)
 
 
-def _drop_output() -> None:
-    """Let the interpreter's last flush go nowhere: the reader has left."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)
+def _shortage(error: Exception) -> VmrunError | None:
+    """Return what the host has too little of, where that is behind ``error``."""
+    try:
+        from vmrun.run.shortage import named
+
+        return named(error)
+    except (OSError, ImportError, MemoryError):  # too little even to say so
+        return None
 
 
-def _unexpected(error: Exception) -> int:
+def _unexpected(verb: str, error: Exception) -> int:
     if os.environ.get("VMRUN_DEBUG") == "1":
         import traceback
 
         traceback.print_exception(error)
-    what = " ".join(f"{type(error).__name__}: {error}".split())
-    if isinstance(error, OSError):
-        _drop_output()
-    if sys.stderr is not None:
-        from contextlib import suppress
+    from vmrun.printable import clean, cut
 
-        with suppress(OSError):
-            print(f"error[E500]: {what} (VMRUN_DEBUG=1 shows the traceback)", file=sys.stderr, flush=True)
-    return CODE_VMRUN
+    if isinstance(error, OSError):
+        drop(sys.stdout)
+    what = cut(clean(" ".join(f"{type(error).__name__}: {error}".split())))
+    tell(f"error[E500]: {what} (VMRUN_DEBUG=1 shows the traceback)")
+    return CODE_BLIND if verb in LOOKERS else CODE_VMRUN

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
+
+from vmrun.cli.streams import write
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -15,5 +16,5 @@ def run(args: Namespace) -> int:
     from vmrun.boards.registry import known
     from vmrun.schema.jsonschema import schema_text
 
-    sys.stdout.write(schema_text(known()))
+    write(schema_text(known()).encode())
     return 0

@@ -20,5 +20,14 @@ def run(args: Namespace) -> int:
     """Run the machine. The console and the command's output go to stdout, the terminal's keys to the console."""
     escape = launch.escape_of(args)
     fd = 0 if launch.is_input(0) else None
-    attachment = Attachment(console_in=fd, raw=fd is not None and os.isatty(fd), escape=escape)
-    return launch.launch(args, attachment, launch.stderr_view(args, brief=False), command=None)
+    terminal = None
+    if fd is not None and os.isatty(fd):
+        from vmrun.run.terminal import RawTerminal
+
+        terminal = RawTerminal(fd)
+    try:
+        attachment = Attachment(console_in=fd, terminal=terminal, escape=escape)
+        return launch.launch(args, attachment, launch.stderr_view(args, brief=False), command=None)
+    finally:
+        if terminal is not None:
+            terminal.close()

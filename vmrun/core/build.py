@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 _ARCH = sysconfig.get_platform().rpartition("-")[2]
 """The host architecture that is built for; _PYTHON_HOST_PLATFORM sets it where that is another machine."""
 _KVM = Path("vmrun/kvm/core")
+_JIT = Path("vmrun/rv64/core/jit")
+_NO_JIT = Path("vmrun/rv64/core/jit_none")
+"""What takes the translator's place on hosts for which it has no folder."""
 _DROPPED = re.compile(r"^\s*#\s*(include\b.*|ifndef\b.*|endif\b.*|define\s+\w+\s*(/\*.*)?)$")
 _FLAGS = [
     *("-std=gnu11", "-O2", "-foptimize-sibling-calls", "-fno-strict-aliasing", "-ffp-contract=off"),
@@ -23,15 +26,23 @@ _FLAGS = [
 ]
 
 
+CALLED_BACK = ("vmr_python_expired",)
+"""Functions of Python that C calls with one pointer: a timer of a device that Python serves."""
+
+
 def folders() -> list[str]:
     """Return every folder with C in it, relative to the project's root, the core first.
 
-    KVM's are left out for every architecture but the host's, and wholly where the host's has none.
+    Those of KVM and of the translator are left out for every architecture but the host's, and wholly where the host's
+    has none.
     """
     found = {header.relative_to(ROOT).parent for header in (ROOT / "vmrun").glob("**/*.[ch]")}
-    found -= {folder for folder in found if folder.parent == _KVM and folder.name != _ARCH}
-    if _KVM / _ARCH not in found:
-        found.discard(_KVM)
+    for room in (_KVM, _JIT):
+        found -= {folder for folder in found if folder.parent == room and folder.name != _ARCH}
+        if room / _ARCH not in found:
+            found.discard(room)
+    if _JIT in found:
+        found.remove(_NO_JIT)
     return [str(folder) for folder in sorted(found, key=lambda folder: (folder != Path("vmrun/core"), folder))]
 
 
@@ -41,7 +52,12 @@ _FOLDERS = folders()
 def api_headers() -> list[Path]:
     """Return every header that Python reads, each after those that it uses: core_api.h, the core's others, the rest."""
     found = [h for folder in _FOLDERS for h in sorted((ROOT / folder).glob("*_api.h"))]
-    return sorted(found, key=lambda h: (h.parent != ROOT / "vmrun/core", h.name != "core_api.h", h.name))
+    return sorted(found, key=order)
+
+
+def order(header: Path) -> tuple[bool, bool, str]:
+    """Return the key that sorts headers so that each stands after those that it uses."""
+    return header.parent != ROOT / "vmrun/core", header.name != "core_api.h", header.name
 
 
 def declarations(header: Path) -> str:
@@ -61,7 +77,8 @@ def make_ffi() -> FFI:
     headers = api_headers()
     for header in headers:
         ffi.cdef(declarations(header))
-    ffi.cdef('extern "Python" void vmr_python_expired(void *opaque);')  # a timer of a device that Python serves
+    for name in CALLED_BACK:
+        ffi.cdef(f'extern "Python" void {name}(void *opaque);')
     extra = os.environ.get("VMRUN_CFLAGS", "").split()
     ffi.set_source(
         "vmrun._core",

@@ -36,7 +36,7 @@ class CoreTimer:
         lib.vmr_timer_cancel(self._c)
 
 
-@ffi.def_extern()  # type: ignore[untyped-decorator]  # cffi has no types
+@ffi.def_extern()
 def vmr_python_expired(opaque: Any) -> None:
     """Call what the timer was made for."""
     ffi.from_handle(opaque).call()

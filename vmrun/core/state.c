@@ -229,7 +229,10 @@ int vmr_state_load(vmr_machine *machine, void *object, const uint8_t *bytes, uin
   if (rc) return rc;
   const char *why = state->ops->lock(object);
   if (why) return vmr_fail(machine, EBUSY, "%s cannot be loaded now: %s", state->ops->kind, why);
+  vmr_reader reader; /* what is loaded may look at memory */
+  vmr_visit(machine, &reader, false);
   rc = exchange(machine, state, fields);
+  vmr_visit_end(&reader);
   state->ops->unlock(object);
   return rc;
 }

@@ -29,8 +29,10 @@ __all__ = [
     "GIVERS",
     "Clock",
     "DeviceType",
+    "Driver",
     "Fds",
     "FdtContext",
+    "HostFailure",
     "Line",
     "Live",
     "Needs",
@@ -66,6 +68,17 @@ class Needs:
     trigger: str | None = "level"
     transport: str | None = None
     space: str = "mmio"
+
+
+@frozen
+class Driver:
+    """How Linux drives a device. ``module`` is its driver where that is built as one, ``symbols`` what a kernel's
+    configuration must set for it, and ``found_by`` what it must set besides, by the table (``fdt``, ``acpi``,
+    ``mptable``) that the kernel finds the device in."""
+
+    module: str | None
+    symbols: tuple[str, ...]
+    found_by: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 def one_cell(line: Interrupt) -> tuple[int, ...]:
@@ -218,6 +231,16 @@ class Live(Protocol):
         """Be what ``state`` says, and drive the line so. Raise HostError E370, with nothing changed, if it is none."""
 
 
+@frozen
+class HostFailure:
+    """What the host refused a device: ``what`` it was doing, to which ``file``, the ``errno``, and how often so far."""
+
+    what: str
+    file: str
+    errno: int
+    count: int
+
+
 class InKernel:
     """A device that KVM serves in the kernel. It counts nothing, and its state is KVM's."""
 
@@ -246,6 +269,10 @@ def in_kernel(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Live:
 class DeviceType:
     """A kind of device. ``kind`` is its name in manifests and plans, ``doc`` one line for a reader.
 
+    ``owner`` says who has it: ``manifest``, which names it in ``[device.NAME]`` and gets the board's own where the
+    board has one; ``table``, a manifest's table of another name, such as ``[disk.NAME]``; or ``board``, of which a
+    manifest can say nothing. ``boards`` are those that it can be on, all where there are none. ``driver`` is Linux's,
+    None where it needs none that could be missing.
     ``properties`` are those that ``[device.NAME]`` may set; the board may hand others in. ``fdt`` builds its nodes,
     ``realize`` attaches it to a machine that has not started and raises HostError where the host refuses. ``gives``
     says what others are handed once it is there: ``messages``, ``lines`` or nothing (see `GIVERS`).
@@ -260,6 +287,9 @@ class DeviceType:
     compatible: tuple[str, ...] = ()
     properties: Mapping[str, Property] = MappingProxyType({})
     registers: RegisterMap | None = None
+    owner: str = "manifest"
+    boards: tuple[str, ...] = ()
+    driver: Driver | None = None
     gives: str = ""
 
 

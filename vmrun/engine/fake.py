@@ -1,6 +1,8 @@
 """A fake engine that plays a script instead of running a guest: for tests of all that stands around an engine.
 
-A script is a list of steps, run by vCPU 0; what it does to descriptors is what a device would do.
+A script is a list of steps, run by vCPU 0; what it does to descriptors is what a device would do. The table of engines
+has it as ``fake``, which no manifest can name: ``--accel fake`` and `plan_manifest` can. A test puts its scripts into
+`ENGINE` first.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -15,6 +18,7 @@ from types import TracebackType
 from vmrun.engine.seam import Wires
 from vmrun.errors import HostError
 from vmrun.plan.model import MachinePlan
+from vmrun.plan.offer import Offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +73,27 @@ Step = Say | Expect | Hang | Leave | Break
 class FakeMachine:
     """A machine without a guest. ``journal`` notes what was asked of it, in order."""
 
-    def __init__(self, plan: MachinePlan, wires: Wires, script: Sequence[Step], report: str = "") -> None:
+    def __init__(
+        self,
+        plan: MachinePlan,
+        wires: Wires,
+        script: Sequence[Step],
+        report: str = "",
+        released: bool = False,
+        host_errors: Sequence[tuple[str, str, str, int, int]] = (),
+        *,
+        busy: bool = False,
+    ) -> None:
         self.plan = plan
         self.journal: list[str] = []
         self.input = b""
         self._wires = wires
         self._script = tuple(script)
         self._report = report
+        self._released = released
+        self._host_errors = host_errors
+        self._busy = busy
+        self._trouble = os.eventfd(len(host_errors), os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._stopped = threading.Event()
         self._stop_read, self._stop_write = os.pipe()
         self._leaves: dict[int, FakeExit] = {}
@@ -90,6 +108,7 @@ class FakeMachine:
         self.journal.append("exit")
         os.close(self._stop_read)
         os.close(self._stop_write)
+        os.close(self._trouble)
 
     @property
     def vcpu_count(self) -> int:
@@ -162,6 +181,26 @@ class FakeMachine:
                     return
                 self.input += got
 
+    def settle(self, patience_ms: int) -> bool:
+        """Return whether the machine is to settle at all."""
+        if not self._busy:
+            return True
+        time.sleep(patience_ms / 1000)
+        return False
+
+    def halt(self, patience_ms: int) -> None:
+        """Note it."""
+        self.journal.append("halt")
+
+    @property
+    def trouble_fd(self) -> int:
+        """An eventfd that is readable from the start where there are host errors."""
+        return self._trouble
+
+    def host_errors(self) -> Sequence[tuple[str, str, str, int, int]]:
+        """Return what the engine was given."""
+        return self._host_errors
+
     def vcpu_states(self) -> Sequence[Mapping[str, int]]:
         """Return a pc for each vCPU."""
         return [{"pc": 0x1000 + index} for index in range(self.vcpu_count)]
@@ -174,6 +213,10 @@ class FakeMachine:
         """Return what the engine was given to tell."""
         return self._report
 
+    def devices_released(self) -> bool:
+        """Return what the engine was given to tell."""
+        return self._released
+
     def guest_errors(self) -> Sequence[tuple[str, str, int]]:
         """Return one made-up mistake of the guest."""
         return [("fake", "scripted", 1)]
@@ -181,18 +224,43 @@ class FakeMachine:
 
 @dataclass
 class FakeEngine:
-    """Plays ``scripts``, one for each boot; ``machines`` are the ones built so far, ``report`` what each tells."""
+    """Plays ``scripts``, one for each boot; ``machines`` are the ones built so far.
+
+    ``report``, ``released`` and ``host_errors`` are what each tells; a ``busy`` one is never done.
+    """
 
     scripts: Sequence[Sequence[Step]]
     name: str = "fake"
     machines: list[FakeMachine] = field(default_factory=list)
     on_build: Callable[[], None] = lambda: None
     report: str = ""
+    released: bool = False
+    host_errors: Sequence[tuple[str, str, str, int, int]] = ()
+    busy: bool = False
 
     def build(self, plan: MachinePlan, wires: Wires) -> FakeMachine:
         """Return the machine of the next script. Raise HostError where none is left."""
         self.on_build()
         if len(self.machines) == len(self.scripts):
             raise HostError("the fake engine has no script for another boot")
-        self.machines.append(FakeMachine(plan, wires, self.scripts[len(self.machines)], self.report))
+        script = self.scripts[len(self.machines)]
+        told = (self.report, self.released, self.host_errors)
+        self.machines.append(FakeMachine(plan, wires, script, *told, busy=self.busy))
         return self.machines[-1]
+
+
+ENGINE = FakeEngine(())
+
+
+def nominal(arch: str, why: str) -> Offer:
+    """Return an offer that a guest of any board can be planned with."""
+    extensions, mmu, irqchips = _HARDWARE[arch]
+    return Offer("fake", why, arch, extensions, 64, 10_000_000, mmu, irqchips, (4096,), msi_ids=255, nominal=True)
+
+
+_HARDWARE: Mapping[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
+    "riscv64": ((*"imafdc", "zicntr", "zicsr", "zifencei"), "sv48", ("plic", "aia")),
+    "x86_64": ((), "", ()),
+    "aarch64": (("pmu",), "", ("gicv3", "gicv2")),
+}
+"""Extensions, MMU and interrupt controllers by the guest's architecture."""

@@ -13,6 +13,7 @@ from vmrun.core.machine import CoreMachine
 from vmrun.core.state import State
 from vmrun.devices import registry
 from vmrun.devices.model import GIVERS, Live, Wires
+from vmrun.devices.virtio import virtio_mmio
 from vmrun.engine.blobs import Loading
 from vmrun.errors import HostError
 from vmrun.frozen import evolve, frozen
@@ -20,6 +21,8 @@ from vmrun.plan.model import DevicePlan, MachinePlan
 
 FIRMWARE = ("sbi", "")
 """The stream of a console that the engine's firmware calls have (SBI DBCN), which is no device of the plan."""
+_CLOSE_MS = 10_000
+"""For requests of disks, and again for their flush, where a machine is closed without more ado."""
 _SYSTEM_FAILURE = 1
 """SBI System Reset: the reset reason that says that the guest failed (SBI 2.0, section 10.1)."""
 
@@ -44,6 +47,7 @@ class LiveMachine(ABC):
         self._lock = threading.Lock()
         self._power: VcpuExit | None = None
         self._firmware = (-1, -1)
+        self._halted = False
 
     # ---- what an engine adds -----------------------------------------------------------------------------------------
 
@@ -78,6 +82,10 @@ class LiveMachine(ABC):
     @abstractmethod
     def _vcpu_counters(self) -> Mapping[str, int]:
         """Return the vCPUs' counters, summed."""
+
+    def _fault_reason(self, code: int) -> str:
+        """Return the reason of a vCPU that left with a fault of the engine's own number ``code``."""
+        return "fault"
 
     def _is_own(self, device: DevicePlan) -> bool:
         """Return whether the engine itself is the device, as an interrupt controller in the kernel."""
@@ -122,10 +130,25 @@ class LiveMachine(ABC):
         self.close()
 
     def close(self) -> None:
-        """Hand the guest's last output to the host, then free everything; ``rw`` disks are flushed. Idempotent."""
+        """Hand the guest's last output to the host, at its reader's pace, then free everything. Idempotent.
+
+        Requests of disks that :meth:`settle` and :meth:`halt` were not called for have a bound of their own.
+        """
         if self._core.handle is not None:
+            if not self._halted:
+                self.settle(_CLOSE_MS)
+                self.halt(_CLOSE_MS)
             self._core.drain()
         self._core.close()
+
+    def settle(self, patience_ms: int) -> bool:
+        """Wait until the devices have done all that the guest asked of them; return whether they have, in so long."""
+        return self._core.drain(patience_ms)
+
+    def halt(self, patience_ms: int) -> None:
+        """Cut what the disks still do, and flush the ``rw`` ones, for so long at most; only while no vCPU runs."""
+        self._halted = True
+        self._core.halt(patience_ms)
 
     @property
     def vcpu_count(self) -> int:
@@ -149,7 +172,7 @@ class LiveMachine(ABC):
         if kind == lib.VMR_EXIT_STOPPED:
             with self._lock:
                 return self._power or VcpuExit("stopped")
-        return VcpuExit("fault", detail=self._describe_fault(index))
+        return VcpuExit(self._fault_reason(int(left.code)), detail=self._describe_fault(index))
 
     def _on_power(self, kind: str, value: int) -> None:
         """Take what a device says of the power switch; the first word counts. Called on a vCPU's thread."""
@@ -174,6 +197,16 @@ class LiveMachine(ABC):
             press()
         return bool(keys)
 
+    def devices_released(self) -> bool:
+        """Return whether no virtio device has a driver that uses it; only while no vCPU runs.
+
+        A kernel that shuts down in order resets them first (Linux drivers/virtio/virtio.c, virtio_dev_shutdown).
+        """
+        status = virtio_mmio.REGISTERS.named("STATUS")
+        in_use = status.field("DRIVER_OK").mask
+        windows = [d.bus_base for d in self._plan.devices if d.transport == virtio_mmio.DEVICE.kind]
+        return not any((self._core.peek(base + status.offset, status.width) or 0) & in_use for base in windows)
+
     def counters(self) -> Mapping[str, int]:
         """Return the vCPUs' counters, summed, and those of the devices, as ``device.counter``."""
         sums = dict(self._vcpu_counters())
@@ -184,6 +217,20 @@ class LiveMachine(ABC):
     def guest_errors(self) -> Sequence[tuple[str, str, int]]:
         """Return what the guest did wrong."""
         return self._core.guest_errors()
+
+    @property
+    def trouble_fd(self) -> int:
+        """A descriptor of the machine's that is readable once :meth:`host_errors` has something new."""
+        return self._core.trouble_fd
+
+    def host_errors(self) -> Sequence[tuple[str, str, str, int, int]]:
+        """Return what the host refused: device, what it was doing, to which file, the errno, how often."""
+        return [
+            (id, failure.what, failure.file, failure.errno, failure.count)
+            for id, device in self._devices.items()
+            if hasattr(device, "host_failures")
+            for failure in device.host_failures()
+        ]
 
 
 def check_runnable(plan: MachinePlan) -> None:

@@ -22,7 +22,7 @@ AGENT_PORTS = ("vmrun.control", "vmrun.stdin", "vmrun.stdout", "vmrun.stderr")
 
 class VcpuExit(Protocol):
     """Why a vCPU came back for good. ``reason`` is ``poweroff``, ``reboot``, ``exit`` (``value`` is the guest's),
-    ``stopped`` or ``fault`` (``detail`` is one line)."""
+    ``stopped``, ``fault`` or ``triple-fault`` (``detail`` is one line)."""
 
     @property
     def reason(self) -> str:
@@ -40,7 +40,7 @@ class VcpuExit(Protocol):
 class Machine(Protocol):
     """A live machine: owns memory, file descriptors and threads until its ``with`` block ends.
 
-    Leaving the block stops the vCPUs, ends the I/O threads, flushes ``rw`` disks to stable storage and drops overlays.
+    Leaving the block stops the vCPUs, ends the I/O threads and drops overlays; :meth:`halt` flushes ``rw`` disks.
     """
 
     def __enter__(self) -> Machine: ...
@@ -68,11 +68,33 @@ class Machine(Protocol):
     def press_power(self) -> bool:
         """Press the machine's power key, which asks the guest to shut down; return whether there is one. Any thread."""
 
+    def settle(self, patience_ms: int) -> bool:
+        """Wait until the devices have done all that the guest asked of them; return whether they have, in so long.
+
+        Only once all vCPUs have returned.
+        """
+
+    def halt(self, patience_ms: int) -> None:
+        """Cut what the disks still do at their next piece, and flush the ``rw`` ones, for so long at most.
+
+        Output goes on. Only once all vCPUs have returned.
+        """
+
+    @property
+    def trouble_fd(self) -> int:
+        """A descriptor of the machine's that is readable once :meth:`host_errors` has something new; -1: none."""
+
+    def host_errors(self) -> Sequence[tuple[str, str, str, int, int]]:
+        """Return what the host refused: device, what it was doing, to which file, the errno, how often."""
+
     def vcpu_states(self) -> Sequence[Mapping[str, int]]:
         """Return where each vCPU stands, registers by name (``pc`` among them); only once all have returned."""
 
     def report(self) -> str:
         """Return what a person needs after a fault, lines of text, or ""; only once all vCPUs have returned."""
+
+    def devices_released(self) -> bool:
+        """Return whether no driver uses a device any more, as after a shutdown in order; as :meth:`report`."""
 
     def counters(self) -> Mapping[str, int]:
         """Return the engine's counters, by name, summed over the vCPUs."""

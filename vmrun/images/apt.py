@@ -11,11 +11,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vmrun.errors import ArtifactError
-from vmrun.images import download
+from vmrun.images import child, download
 from vmrun.images.archive import ALIASES, Archive, Candidate, OutOfStep, fields_of, keyring, no_suite, untrusted
 from vmrun.images.sources import CachedFile, Progress, UrlSource
 from vmrun.images.store import Store
@@ -28,6 +29,11 @@ _UNREACHABLE = re.compile(
 )
 _OUT_OF_STEP = re.compile(r"Mirror sync in progress|Hash Sum mismatch|File has unexpected size")
 _UPDATE_TIMEOUT_S = 600
+_HELD = re.compile(r"(?m)Could not get lock .*?(?:\. It is held by (?P<who>process \d+ \([^)]*\)))?$")
+"""apt's words where another process works on the same lists: one that a run left behind, or that a person started."""
+_HELD_PAUSE_S = 0.5
+_LOCAL_TIMEOUT_S = 300
+"""For what asks no network: seconds, minutes where the host is busy."""
 
 
 class Apt(Archive):
@@ -110,7 +116,9 @@ class Apt(Archive):
     def _host_settings(self) -> list[str]:
         return self._run(["apt-config", "dump"], own=False).stdout.splitlines()
 
-    def _run(self, argv: Sequence[str], *, own: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def _run(
+        self, argv: Sequence[str], *, own: bool = True, timeout: float = _LOCAL_TIMEOUT_S
+    ) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
                 argv,
@@ -121,6 +129,7 @@ class Apt(Archive):
                 errors="replace",
                 timeout=timeout,
                 check=False,
+                preexec_fn=child.ends_with_parent(),
             )
         except FileNotFoundError:
             raise ArtifactError(
@@ -151,9 +160,22 @@ class Apt(Archive):
             raise
 
     def _apt_update(self) -> None:
-        done = self._run(["apt-get", "-q", "update"], timeout=_UPDATE_TIMEOUT_S)
-        if done.returncode:
+        until = time.monotonic() + _UPDATE_TIMEOUT_S
+        told = False
+        while True:
+            done = self._run(["apt-get", "-q", "update"], timeout=_UPDATE_TIMEOUT_S)
             said = done.stdout + done.stderr
+            held = _HELD.search(said) if done.returncode else None
+            if held is None or time.monotonic() > until:
+                break
+            if not told:
+                told = True
+                who = held["who"] or "another apt-get"
+                self._progress.start(
+                    f"package lists of {self.suite} for {self.arch}, once {who} is done with them", None
+                )
+            time.sleep(_HELD_PAUSE_S)
+        if done.returncode:
             error = self._failure(said)
             if _OUT_OF_STEP.search(said):
                 raise OutOfStep(error.message, code=error.code, remedy=error.remedy)
@@ -206,6 +228,7 @@ class Apt(Archive):
                     stdout=output,
                     stderr=output,
                     pass_fds=(writing,),
+                    preexec_fn=child.ends_with_parent(),
                 )
             finally:
                 os.close(writing)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vmrun.errors import ArtifactError
-from vmrun.frozen import frozen
+from vmrun.frozen import evolve, frozen
 from vmrun.images.aptsources import SUITES
 from vmrun.images.sources import CachedFile, Progress, Silent
 from vmrun.images.store import Store
@@ -32,7 +32,10 @@ _SUITE = re.compile(r"[a-z][a-z0-9.-]*(?:/[a-z-]+)?")
 
 @frozen
 class Candidate:
-    """A package as the signed index describes it: ``sha256`` in hex and ``size`` in bytes of the .deb."""
+    """A package as the signed index describes it: ``sha256`` in hex and ``size`` in bytes of the .deb.
+
+    ``parts`` are the packages, of the same version, that a kernel is spread over where its own holds none of it.
+    """
 
     package: str
     version: str
@@ -40,6 +43,7 @@ class Candidate:
     sha256: str
     size: int
     depends: str = ""
+    parts: tuple[str, ...] = ()
 
 
 class OutOfStep(ArtifactError):
@@ -151,7 +155,8 @@ class Archive(ABC):
                 remedy="name another mirror",
             )
         depends = ", ".join(fields[key] for key in ("pre-depends", "depends") if key in fields)
-        return Candidate(package, fields.get("version", ""), fields.get("filename", ""), sha256, int(size), depends)
+        found = Candidate(package, fields.get("version", ""), fields.get("filename", ""), sha256, int(size), depends)
+        return evolve(found, parts=kernel_parts(found))
 
     def _no_package(self, package: str, version: str | None, known: Iterable[str]) -> ArtifactError:
         if version is not None:
@@ -179,6 +184,20 @@ class Archive(ABC):
             (self._folder / name).write_text(text)
         except OSError as error:
             raise self._store.unusable(error) from None
+
+
+def kernel_parts(candidate: Candidate) -> tuple[str, ...]:
+    """Return the packages that hold the kernel which ``candidate``, a linux-image package of a release, stands for.
+
+    From Linux 7.2 on, Debian's linux-image-RELEASE is empty and needs, in its own version, linux-binary-RELEASE (the
+    image), linux-base-RELEASE (configuration, built-in modules) and linux-modules-RELEASE; before, it has it all.
+    """
+    release = re.escape(candidate.package.removeprefix("linux-image-"))
+    if not candidate.package.startswith("linux-image-"):
+        return ()
+    version = re.escape(candidate.version)
+    names = re.findall(rf"(?<![\w.+-])(linux-(?:base|binary|modules)-{release}) \(= {version}\)", candidate.depends)
+    return tuple(sorted(set(names)))
 
 
 def no_suite(suite: str) -> ArtifactError:

@@ -2,7 +2,8 @@
 
 A kernel package has twice the size of what a virtual machine may want of it, so the .deb goes once it is unpacked.
 Kept are the image, its configuration, and a pack of the modules (see `vmrun.images.modules`). A module that is not in
-the pack brings the .deb once more, and stays in the pack from then on.
+the pack brings the .deb once more, and stays in the pack from then on. Where Debian spreads a kernel over several
+packages, its ``parts``, they are read as if they were one.
 
 A resolved version is used until `vmrun fetch` or `vmrun lock` asks anew: the same manifest boots the same kernel,
 without a look at the network.
@@ -13,8 +14,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from vmrun.errors import ArtifactError
@@ -28,8 +28,8 @@ from vmrun.images.sources import CachedFile, DebianSource, Progress
 from vmrun.images.store import CHUNK, Store
 from vmrun.images.words import did_you_mean
 
-_KERNEL = re.compile(r"boot/vmlinu[xz]-(?P<release>.+)")
-_CONFIG = re.compile(r"boot/config-.+")
+_KERNEL = re.compile(r"boot/vmlinu[xz]-(?P<release>[^/]+)|usr/lib/modules/(?P<own>[^/]+)/vmlinu[xz]")
+_CONFIG = re.compile(r"boot/config-.+|usr/lib/modules/[^/]+/config")
 _MODULES = re.compile(r"(?:usr/)?lib/modules/(?P<release>[^/]+)/(?P<path>kernel/.+|modules\.builtin)")
 _META = re.compile(r"\b(linux-image-[a-z0-9.+-]+)")
 
@@ -79,7 +79,8 @@ class Debian:
         """Return the package that ``source`` means; a meta package of kernels leads to the kernel's own."""
         pin = self._lock.pin(source, self.arch, required=self._locked) if self._lock else None
         if pin is not None:
-            return Candidate(pin.package or source.package, pin.version, pin.filename, pin.sha256, pin.size)
+            package = pin.package or source.package
+            return Candidate(package, pin.version, pin.filename, pin.sha256, pin.size, parts=pin.parts)
         name = f"debian/{source.suite}/{self.arch}/{source.package}"
         if name not in self._resolved:
             self._resolved[name] = self._remembered(name) or self._look_up(source, name)
@@ -101,6 +102,19 @@ class Debian:
             found = suite.show(target)
         self._store.write_record(name, as_dict(found))
         return found
+
+    def parts(self, source: DebianSource) -> tuple[tuple[DebianSource, Candidate], ...]:
+        """Return the packages that the kernel package which ``source`` means is spread over, () where it has it all."""
+        whole = self.resolve(source)
+        named = [DebianSource(name, source.suite) for name in whole.parts]
+        return tuple((part, self._part(part, whole.version)) for part in named)
+
+    def _part(self, source: DebianSource, version: str) -> Candidate:
+        pin = self._lock.pin(source, self.arch, required=self._locked) if self._lock else None
+        if pin is not None:
+            return Candidate(source.package, pin.version, pin.filename, pin.sha256, pin.size)
+        self._need_network(f"{source.package} {version}")
+        return self._suite(source.suite).show(source.package, version)
 
     def file(self, source: DebianSource, *paths: str) -> CachedFile:
         """Return the first of ``paths`` that the package has. Raise ArtifactError E236 where it has none of them."""
@@ -184,7 +198,7 @@ class Debian:
         needed: tuple[str, ...],
         wanted: tuple[str, ...] = (),
     ) -> Mapping[str, CachedFile]:
-        """Fetch the .deb, take out what ``extraction`` says, remember it and drop the .deb.
+        """Fetch the package and its parts, take out what ``extraction`` says, remember it and drop the packages.
 
         Nothing is done where another run has just taken out all ``needed`` and the modules ``wanted``.
         """
@@ -196,20 +210,27 @@ class Debian:
             present = self._contents(candidate, needed)
             if present is not None and set(wanted) <= set(record["wanted"]):
                 return present
-            package = self._store.find(candidate.sha256, candidate.size, origin=origin)
-            if package is None:
-                self._need_network(origin)
-                package = self._fetch(source, candidate)
-            got = extraction(self._store, package.path, origin, tuple(record["wanted"]))
+            packages = [self._package(part, found) for part, found in ((source, candidate), *self.parts(source))]
+            got = extraction(self._store, packages, tuple(record["wanted"]))
             superseded = record["files"].get("modules")
             record["files"].update({key: [file.sha256, file.size] for key, file in got.files.items()})
             record["release"] = got.release or record["release"]
             record["wanted"] = sorted({*record["wanted"], *got.wanted})
             self._store.write_record(name, record)
-            self._store.remove(candidate.sha256)
+            for package in packages:
+                self._store.remove(package.sha256)
             if superseded and superseded != record["files"]["modules"]:
                 self._store.remove(superseded[0])
         return got.files
+
+    def _package(self, source: DebianSource, candidate: Candidate) -> CachedFile:
+        """Return the .deb, from the store or from the network."""
+        origin = f"{candidate.package} {candidate.version}"
+        package = self._store.find(candidate.sha256, candidate.size, origin=origin)
+        if package is None:
+            self._need_network(origin)
+            package = self._fetch(source, candidate)
+        return package
 
     def _fetch(self, source: DebianSource, candidate: Candidate) -> CachedFile:
         """Return the .deb, after a check that the index still says what was resolved or pinned."""
@@ -234,27 +255,30 @@ class Extracted:
     wanted: tuple[str, ...] = ()
 
 
-Extraction = Callable[[Store, Path, str, tuple[str, ...]], Extracted]
-"""Takes what it wants out of a .deb: store, the .deb, its origin in words, the modules that were asked for before."""
+Extraction = Callable[[Store, Sequence[CachedFile], tuple[str, ...]], Extracted]
+"""Takes what it wants out of the .debs of a package and its parts: the store, they, the modules asked for before."""
 
 
 def pin_of(candidate: Candidate) -> Pin:
     """Return the pin of a resolved package."""
-    return Pin(candidate.sha256, candidate.size, candidate.package, candidate.version, candidate.filename)
+    return Pin(
+        candidate.sha256, candidate.size, candidate.package, candidate.version, candidate.filename, candidate.parts
+    )
 
 
 def _file_extraction(wanted: tuple[str, ...], key: str) -> Extraction:
-    def extraction(store: Store, package: Path, origin: str, before: tuple[str, ...]) -> Extracted:
+    def extraction(store: Store, packages: Sequence[CachedFile], before: tuple[str, ...]) -> Extracted:
         names: list[str] = []
 
         def take(name: str) -> bool:
             names.append(name)
             return name in wanted
 
-        for _, _, content in deb.read(package, take, origin):
-            return Extracted({key: _stored(store, content, origin)}, wanted=before)
+        for package in packages:
+            for _, _, content in deb.read(package.path, take, package.origin):
+                return Extracted({key: _stored(store, content, package.origin)}, wanted=before)
         raise ArtifactError(
-            f"the package {origin} has no file `{wanted[0]}`",
+            f"{_named(packages)} no file `{wanted[0]}`",
             code="E236",
             remedy=did_you_mean(wanted[0], names, "list its files with `dpkg -c`"),
         )
@@ -268,15 +292,16 @@ class _KernelExtraction:
     def __init__(self, wanted: tuple[str, ...]) -> None:
         self._wanted = wanted
 
-    def __call__(self, store: Store, package: Path, origin: str, before: tuple[str, ...]) -> Extracted:
+    def __call__(self, store: Store, packages: Sequence[CachedFile], before: tuple[str, ...]) -> Extracted:
         wanted = (*before, *self._wanted)
+        origin = packages[0].origin
         files: dict[str, CachedFile] = {}
         release = ""
         with tempfile.TemporaryFile(dir=store.folder("partial")) as spooled:
             spool = _Spool(spooled)
-            for name, size, content in deb.read(package, _of_kernel, origin):
+            for name, size, content in _members(packages):
                 if match := _KERNEL.fullmatch(name):
-                    files["kernel"], release = _stored(store, content, origin), match["release"]
+                    files["kernel"], release = _stored(store, content, origin), match["release"] or match["own"]
                 elif _CONFIG.fullmatch(name):
                     files["config"] = _stored(store, content, origin)
                 elif match := _MODULES.fullmatch(name):
@@ -285,11 +310,7 @@ class _KernelExtraction:
                     except OSError as error:
                         raise store.unusable(error) from None
             if "kernel" not in files:
-                raise ArtifactError(
-                    f"the package {origin} has no kernel in boot/",
-                    code="E236",
-                    remedy="name a linux-image package, or the file in the package with `file`",
-                )
+                raise _no_kernel(packages)
             if modules.BUILTIN in spool:
                 builtin = spool.pop(modules.BUILTIN)
                 files["modules"] = store.put(
@@ -329,6 +350,28 @@ class _Spool(Mapping[str, bytes]):
         return len(self._places)
 
 
+def _members(packages: Sequence[CachedFile]) -> Iterator[tuple[str, int, IO[bytes]]]:
+    for package in packages:
+        yield from deb.read(package.path, _of_kernel, package.origin)
+
+
+def _named(packages: Sequence[CachedFile]) -> str:
+    """Return the packages as the subject of a sentence, with its verb."""
+    names = ", ".join(package.origin for package in packages)
+    return f"the package {names} has" if len(packages) == 1 else f"the packages {names} have"
+
+
+def _no_kernel(packages: Sequence[CachedFile]) -> ArtifactError:
+    """Return the error for packages without a kernel; the advice leaves out what was done already."""
+    by_file = "the kernel's file in the package with `file`"
+    named = packages[0].origin.startswith("linux-image-")
+    return ArtifactError(
+        f"{_named(packages)} no kernel in boot/ or usr/lib/modules/",
+        code="E236",
+        remedy=f"name {by_file}" if named else f"name a linux-image package, or {by_file}",
+    )
+
+
 def _next_kernel(candidate: Candidate) -> str | None:
     """Return the kernel package that a meta package of kernels stands for."""
     match = _META.search(candidate.depends) if candidate.package.startswith("linux-image-") else None
@@ -348,6 +391,6 @@ def _stored(store: Store, content: IO[bytes], origin: str) -> CachedFile:
 
 def _candidate(record: dict[str, Any]) -> Candidate | None:
     try:
-        return Candidate(**record)
+        return Candidate(**{**record, "parts": tuple(record.get("parts", ()))})
     except TypeError:
         return None

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from vmrun import regular
 from vmrun.errors import ArtifactError
+from vmrun.images.bound import Bound
 from vmrun.images.sources import CachedFile, Progress, Silent, UrlSource
 from vmrun.images.store import CHUNK, Store
 from vmrun.units import format_size
@@ -40,11 +42,13 @@ def resolve(
     origin: str | None = None,
     progress: Progress | None = None,
     offline: bool = False,
+    bound: Bound | None = None,
 ) -> CachedFile:
     """Return the file behind ``source.url``, from the store or from the network; ``origin`` is what people call it.
 
     Raise ArtifactError: E220 the server refuses, E221 unreachable or broken off (what came is kept for the next run),
-    E222 another digest, E223 no URL that can be fetched, E260 not in the store and ``offline``.
+    E222 another digest, E223 no URL that can be fetched, E260 not in the store and ``offline``, E264 larger than
+    ``bound`` says: a server may send without an end.
     """
     scheme = _scheme(source.url)
     digest = source.sha256.lower()
@@ -59,8 +63,8 @@ def resolve(
         if found is not None:
             return found
         if scheme == "file":
-            return _copy(source.url, digest, store)
-        return _Transfer(source.url, digest, shown, store, progress or Silent()).run()
+            return _copy(source.url, digest, store, bound)
+        return _Transfer(source.url, digest, shown, store, progress or Silent(), bound).run()
 
 
 def small(url: str, *, limit: int) -> bytes:
@@ -81,18 +85,24 @@ def small(url: str, *, limit: int) -> bytes:
     return data
 
 
-def _copy(url: str, digest: str, store: Store) -> CachedFile:
+def _copy(url: str, digest: str, store: Store, bound: Bound | None) -> CachedFile:
     from urllib.request import url2pathname
 
     from vmrun.images import hostfile
 
     path = Path(url2pathname(urlsplit(url).path))
-    hostfile.inspect(path)
-    with path.open("rb") as handle:
+    found = hostfile.inspect(path, bound)
+    try:
+        handle = regular.open_file(path)
+    except OSError as error:
+        raise hostfile.unreadable(path, error) from None
+    with handle:
 
         def write(target: IO[bytes]) -> None:
-            while chunk := handle.read(CHUNK):
+            left = found.st_size
+            while left and (chunk := handle.read(min(CHUNK, left))):
                 target.write(chunk)
+                left -= len(chunk)
 
         return store.put(write, sha256=digest, origin=url)
 
@@ -100,12 +110,15 @@ def _copy(url: str, digest: str, store: Store) -> CachedFile:
 class _Transfer:
     """One download into one partial file."""
 
-    def __init__(self, url: str, digest: str, shown: str, store: Store, progress: Progress) -> None:
+    def __init__(
+        self, url: str, digest: str, shown: str, store: Store, progress: Progress, bound: Bound | None = None
+    ) -> None:
         self.url = url
         self.shown = shown
         self.digest = digest
         self.store = store
         self.progress = progress
+        self.bound = bound
         self.part = store.folder("partial") / f"{digest}.part"
         self.record = f"partial/{digest}"
 
@@ -161,6 +174,7 @@ class _Transfer:
                 start = 0
             length = response.headers.get("Content-Length", "")
             total = start + int(length) if length.isdecimal() else None
+            self._check_size(total or 0)
             self._remember(response)
             self.progress.start(self.shown, total)
             try:
@@ -176,6 +190,7 @@ class _Transfer:
                             break
                         handle.write(chunk)
                         done += len(chunk)
+                        self._check_size(done)
                         self.progress.advance(done)
                     handle.truncate()
                     handle.flush()
@@ -184,6 +199,15 @@ class _Transfer:
                 self.progress.finish()
             if total is not None and done < total:
                 raise _Lost(f"the connection ended after {done} of {total} bytes")
+
+    def _check_size(self, size: int) -> None:
+        if self.bound is None:
+            return
+        try:
+            self.bound.check(self.shown, size)
+        except ArtifactError:
+            self._forget()
+            raise
 
     def _headers(self, start: int) -> dict[str, str]:
         if not start:

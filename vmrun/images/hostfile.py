@@ -2,56 +2,64 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import stat
-import time
 from pathlib import Path
 
+from vmrun import regular
 from vmrun.errors import ArtifactError
+from vmrun.images import digests
+from vmrun.images.bound import Bound
 from vmrun.images.sources import CachedFile
-from vmrun.images.store import Store, digest_of
+from vmrun.images.store import Store
 from vmrun.images.words import did_you_mean
 
-_SETTLED_NS = 2_000_000_000
-"""A file written less than 2 s ago may be written again within its time stamp's grain: its digest is not remembered."""
+_HEAD = 64
 
 
-def inspect(path: Path) -> os.stat_result:
-    """Return the stat of a non-empty, readable, regular file. Raise ArtifactError that says what is amiss otherwise."""
+def inspect(path: Path, bound: Bound | None = None) -> os.stat_result:
+    """Return the stat of a non-empty, readable, regular file.
+
+    Raise ArtifactError that says what is amiss otherwise; E264 where it is larger than ``bound`` says.
+    """
     try:
-        found = path.stat()
-        if stat.S_ISDIR(found.st_mode):
-            raise ArtifactError(f"{path} is a directory", code="E202", remedy="name the file in it")
-        if not stat.S_ISREG(found.st_mode):
-            raise ArtifactError(f"{path} is no regular file", code="E202", remedy="name a regular file")
-        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    except (FileNotFoundError, NotADirectoryError):
-        raise ArtifactError(f"{path} does not exist", code="E201", remedy=_nearby(path)) from None
+        fd = regular.open_fd(path)
+        try:
+            found, head = os.fstat(fd), os.pread(fd, _HEAD, 0)
+        finally:
+            os.close(fd)
     except OSError as error:
-        raise ArtifactError(
-            f"cannot read {path}: {error.strerror}", code="E204", remedy="make it readable for this user"
-        ) from None
+        raise unreadable(path, error) from None
     if found.st_size == 0:
         raise ArtifactError(f"{path} is empty", code="E203", remedy="build or copy it again")
+    if bound is not None:
+        bound.check(str(path), found.st_size, head)
     return found
 
 
-def resolve(path: Path, store: Store) -> CachedFile:
-    """Return the file with its digest, which is read again only when the file's identity, size or time changed."""
+def unreadable(path: Path, error: OSError) -> ArtifactError:
+    """Return what to tell a person of ``error``, met when ``path`` was opened or read."""
+    match error:
+        case FileNotFoundError() | NotADirectoryError():
+            return ArtifactError(f"{path} does not exist", code="E201", remedy=_nearby(path))
+        case IsADirectoryError():
+            return ArtifactError(f"{path} is a directory", code="E202", remedy="name the file in it")
+        case regular.NotRegular():
+            return ArtifactError(f"{path} is no regular file", code="E202", remedy="name a regular file")
+    why = error.strerror or str(error)
+    return ArtifactError(f"cannot read {path}: {why}", code="E204", remedy="make it readable for this user")
+
+
+def resolve(path: Path, store: Store, bound: Bound | None = None) -> CachedFile:
+    """Return the file with its digest, which is worked out once as long as the file does not change.
+
+    Raise ArtifactError as `inspect`, and E264 where it is larger than ``bound`` says, before it is read.
+    """
     path = path.absolute()
-    found = inspect(path)
-    identity = [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
-    name = "paths/" + hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
-    record = store.read_record(name)
-    if record and record.get("path") == str(path) and record.get("identity") == identity:
-        return CachedFile(path, str(record["sha256"]), found.st_size, str(path))
+    found = inspect(path, bound)
     try:
-        digest = digest_of(path)
+        digest = digests.of_file(path, store.root)
     except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror}", code="E204", remedy="check the disk") from None
-    if time.time_ns() - found.st_mtime_ns > _SETTLED_NS:
-        store.write_record(name, {"path": str(path), "identity": identity, "sha256": digest})
+        raise unreadable(path, error) from None
     return CachedFile(path, digest, found.st_size, str(path))
 
 

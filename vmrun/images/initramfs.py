@@ -16,7 +16,7 @@ from vmrun.errors import ArtifactError
 from vmrun.frozen import frozen
 from vmrun.images import cpio
 
-REVISION = 1
+REVISION = 2
 """Counts the changes of what `build` makes of the same input, so that no archive of an older vmrun is taken for it."""
 
 PORTS = ("control", "stdin", "stdout", "stderr")
@@ -86,7 +86,11 @@ def build(spec: InitramfsSpec) -> bytes:
         cpio.directory("vmrun/dev/pts"),
         cpio.directory("vmrun/dev/shm", 0o1777),
         *(cpio.symlink(f"vmrun/dev/{name}", target) for name, target in _DEVICE_LINKS),
-        cpio.character_device("dev/console", 5, 1),
+        # The kernel opens it for init before the console's driver, which may be a module, is there, and warns where it
+        # cannot (init/main.c, console_on_rootfs). /dev/null always opens, and init turns to the true console, which
+        # devtmpfs has, once it is there. A link takes the place of the node that the kernel's own archive has made
+        # (init/initramfs.c, clean_path); another node would not.
+        cpio.symlink("dev/console", "null"),
         cpio.character_device("dev/null", 1, 3, 0o666),
         cpio.fifo("vmrun/pause"),
         cpio.regular("init", init_script(), 0o755),

@@ -11,24 +11,31 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from vmrun import regular
 from vmrun.errors import ArtifactError
 from vmrun.frozen import field_names, frozen
 from vmrun.images.sources import PathSource, Source, UrlSource
+from vmrun.units import format_size
 
 NAME = "vmrun.lock"
 _VERSION = 1
+_MAX_BYTES = 16 << 20
 _HEADER = "# Written by `vmrun lock`: every artefact by digest. Not to be edited.\n"
 
 
 @frozen
 class Pin:
-    """One pinned artefact: ``sha256`` and ``size`` in bytes of the file, of a Debian package those of its .deb."""
+    """One pinned artefact: ``sha256`` and ``size`` in bytes of the file, of a Debian package those of its .deb.
+
+    ``parts`` are packages that belong to it, each with a pin of its own (see `vmrun.images.archive.Candidate`).
+    """
 
     sha256: str
     size: int
     package: str = ""
     version: str = ""
     filename: str = ""
+    parts: tuple[str, ...] = ()
 
 
 @frozen
@@ -58,6 +65,11 @@ class Lock:
         return found
 
 
+def beside(manifest: Path) -> Path:
+    """Return where the lock file of a manifest stands."""
+    return manifest.absolute().parent / NAME
+
+
 def differs(source: object, lock: Lock, pinned: str, found: str) -> ArtifactError:
     """Return the error for an artefact that is not the pinned one."""
     return ArtifactError(
@@ -70,11 +82,13 @@ def differs(source: object, lock: Lock, pinned: str, found: str) -> ArtifactErro
 def read(path: Path) -> Lock:
     """Return the lock at ``path``, empty where there is none. Raise ArtifactError E252 where it makes no sense."""
     try:
-        content = path.read_bytes()
+        content = regular.read(path, _MAX_BYTES + 1)
     except FileNotFoundError:
         return Lock(path, {})
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from None
+    if len(content) > _MAX_BYTES:
+        raise _unreadable(path, f"it is larger than {format_size(_MAX_BYTES)}")
     import tomli
 
     try:
@@ -98,6 +112,8 @@ def text(pins: Mapping[str, Pin]) -> str:
         for name in ("package", "version", "filename"):
             if value := getattr(pin, name):
                 parts.append(f"{name} = {_quoted(value)}\n")
+        if pin.parts:
+            parts.append(f"parts = [{', '.join(map(_quoted, pin.parts))}]\n")
         parts.append(f"sha256 = {_quoted(pin.sha256)}\nsize = {pin.size}\n")
     return "".join(parts)
 
@@ -128,7 +144,10 @@ def _pin(path: Path, key: str, value: object) -> Pin:
         raise _unreadable(path, f"`{key}` has no size")
     if not all(isinstance(value.get(name, ""), str) for name in ("package", "version", "filename")):
         raise _unreadable(path, f"`{key}` has a value that is no string")
-    return Pin(**value)
+    parts = value.get("parts", [])
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise _unreadable(path, f"`{key}` has parts that are no list of strings")
+    return Pin(**{**value, "parts": tuple(parts)})
 
 
 def _unreadable(path: Path, why: str) -> ArtifactError:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from vmrun.errors import ArtifactError
 from vmrun.frozen import frozen
 from vmrun.images import download, hostfile
+from vmrun.images.bound import Bound
 from vmrun.images.debian import Debian, pin_of
 from vmrun.images.lock import Lock, Pin, differs
 from vmrun.images.modules import Module
@@ -63,8 +64,8 @@ class Resolver:
             store, arch, lock=lock, locked=locked, offline=offline, refresh=refresh, progress=progress
         )
 
-    def file(self, source: Source) -> CachedFile:
-        """Return the file of ``source``. Raise ArtifactError where it cannot be had."""
+    def file(self, source: Source, bound: Bound | None = None) -> CachedFile:
+        """Return the file of ``source``. Raise ArtifactError where it cannot be had, or is larger than ``bound``."""
         if isinstance(source, DebianSource):
             if source.file is None:
                 raise ArtifactError(
@@ -73,15 +74,15 @@ class Resolver:
             return self._debian.file(source, source.file)
         if isinstance(source, UrlSource):
             self._check(source, source.sha256)
-            return download.resolve(source, self._store, progress=self._progress, offline=self._offline)
-        found = hostfile.resolve(source.path, self._store)
+            return download.resolve(source, self._store, progress=self._progress, offline=self._offline, bound=bound)
+        found = hostfile.resolve(source.path, self._store, bound)
         self._check(source, found.sha256)
         return found
 
-    def kernel(self, source: Source, modules: Iterable[str] = ()) -> KernelArtifact:
+    def kernel(self, source: Source, modules: Iterable[str] = (), bound: Bound | None = None) -> KernelArtifact:
         """Return the kernel of ``source``; ``modules`` will be asked for later and are fetched along."""
         if not isinstance(source, DebianSource) or source.file is not None:
-            return KernelArtifact(self.file(source))
+            return KernelArtifact(self.file(source, bound))
         found = self._debian.kernel(source, modules)
         return KernelArtifact(found.image, found.config, found.release, found.version, found.modules is not None)
 
@@ -106,12 +107,17 @@ class Resolver:
         """Return Debian's static busybox of the guest's architecture."""
         return self._debian.file(DebianSource(BUSYBOX, suite), *_BUSYBOX_PATHS)
 
-    def pin(self, source: Source) -> Pin:
-        """Return what a lock file says of ``source`` as it is now. A Debian package is looked up, not fetched."""
+    def pins(self, source: Source, bound: Bound | None = None) -> Iterator[tuple[Source, Pin]]:
+        """Yield what a lock file says of ``source``, and of its parts, as they are now.
+
+        A Debian package is looked up, not fetched.
+        """
         if isinstance(source, DebianSource):
-            return pin_of(self._debian.resolve(source))
-        found = self.file(source)
-        return Pin(found.sha256, found.size)
+            yield source, pin_of(self._debian.resolve(source))
+            yield from ((part, pin_of(found)) for part, found in self._debian.parts(source))
+        else:
+            found = self.file(source, bound)
+            yield source, Pin(found.sha256, found.size)
 
     def _check(self, source: PathSource | UrlSource, sha256: str) -> None:
         """Raise ArtifactError where only pinned sources may be taken and this one is not (E250) or differs (E251)."""

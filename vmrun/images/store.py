@@ -7,7 +7,9 @@
 
 A file gets its final name only when it is whole, verified and on the disk: it is written beside its
 place under a temporary name, locked by its writer for as long as that lives, then renamed. A temporary
-file without a living writer is what a killed run left: the next one sweeps it.
+file without a living writer is what a killed run left: the next one sweeps it. What this object has found or
+stored is in use as long as it lives (`vmrun.images.lease`), and safe from the cache's bounds (`vmrun.images.prune`),
+which are looked after whenever something new is stored.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from vmrun.errors import ArtifactError
+from vmrun.images import lease, prune
 from vmrun.images.cache import cache_root
+from vmrun.images.lease import Lease
 from vmrun.images.sources import CachedFile
 
 CHUNK = 1 << 20
@@ -38,9 +42,14 @@ _PARTIAL_AGE_S = 7 * 24 * 3600
 class Store:
     """The cache of one user. Any number of processes may use it at once."""
 
-    def __init__(self, root: Path | None = None) -> None:
+    def __init__(self, root: Path | None = None, *, verifying: bool = False) -> None:
+        """``verifying`` compares what is found with its digest: where pins are insisted on."""
         self.root = root or cache_root()
+        self.written: dict[str, tuple[int, ...]] = {}
+        """What was written here, by path: device, inode, time of the last change of content (ns) and size."""
+        self._verifying = verifying
         self._swept = False
+        self._leases: dict[Path, Lease] = {}
 
     def path_of(self, sha256: str) -> Path:
         """Return where the content of that digest lies, or would lie. Raise ValueError for what is no digest."""
@@ -49,15 +58,42 @@ class Store:
         return self.root / "sha256" / sha256[:2] / sha256[2:]
 
     def find(self, sha256: str, size: int | None = None, *, origin: str = "") -> CachedFile | None:
-        """Return the stored file, or None. Its size is compared, its content is not read: `verify` does that."""
+        """Return the stored file, or None. Its size is compared, its content only where this store is verifying.
+
+        Raise ArtifactError E212 then for a file that is not what was stored.
+        """
         path = self.path_of(sha256)
         try:
+            if not self._use(path):
+                return None
             found = path.stat().st_size
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise self.unusable(error) from None
-        return CachedFile(path, sha256, found, origin) if size is None or found == size else None
+        fits = size is None or found == size
+        if self._verifying and not (fits and self._has(path, sha256)):
+            raise ArtifactError(
+                f"the cached file of {origin or 'an artefact'} is damaged: {path} is not what was stored",
+                code="E212",
+                remedy="run `vmrun fetch --verify`, which drops it, then `vmrun fetch`",
+            )
+        return CachedFile(path, sha256, found, origin) if fits else None
+
+    def _use(self, path: Path) -> bool:
+        """Use the stored file as long as this object lives; return whether it is there. Raise OSError."""
+        held = self._leases.get(path) or lease.take(str(path))
+        if held is not None:
+            self._leases[path] = held
+        return held is not None
+
+    def _has(self, path: Path, sha256: str) -> bool:
+        from vmrun.images import digests
+
+        try:
+            return digests.of_file(path, self.root) == sha256
+        except OSError as error:
+            raise self.unusable(error) from None
 
     def verify(self, sha256: str) -> bool:
         """Return whether the stored content has its digest. Content that has not is removed."""
@@ -109,7 +145,12 @@ class Store:
             target = self.path_of(found)
             target.parent.mkdir(exist_ok=True)
             self._install(handle, path, target)
-            return CachedFile(target, found, hashing.size, origin)
+            # Its writer's exclusive lock becomes the lease: there is no moment without one.
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            self._leases[target] = Lease(os.dup(handle.fileno()))
+            lease.touch(str(target))
+        prune.prune(self.root)
+        return CachedFile(target, found, hashing.size, origin)
 
     def put_bytes(self, data: bytes, *, origin: str = "") -> CachedFile:
         """Store ``data``."""
@@ -129,10 +170,12 @@ class Store:
             self.folder(f"sha256/{sha256[:2]}")
             size = path.stat().st_size
             path.chmod(0o444)
-            path.rename(target)
-            _sync_folder(target.parent)
+            self._move(path, path.stat(), target)
+            self._leases.pop(target, None)
+            self._use(target)
         except OSError as error:
             raise self.unusable(error) from None
+        prune.prune(self.root)
         return CachedFile(target, sha256, size, origin)
 
     def read_record(self, name: str) -> dict[str, Any] | None:
@@ -242,12 +285,15 @@ class Store:
         except OSError as error:
             raise self.unusable(error) from None
 
-    @staticmethod
-    def _install(handle: IO[bytes], path: Path, target: Path) -> None:
+    def _install(self, handle: IO[bytes], path: Path, target: Path) -> None:
         handle.flush()
         os.fchmod(handle.fileno(), 0o444)
         os.fsync(handle.fileno())
+        self._move(path, os.fstat(handle.fileno()), target)
+
+    def _move(self, path: Path, status: os.stat_result, target: Path) -> None:
         path.rename(target)
+        self.written[str(target)] = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
         _sync_folder(target.parent)
 
 

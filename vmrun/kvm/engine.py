@@ -84,6 +84,11 @@ class KvmMachine(LiveMachine):
         kernel = self._plan.blob("kernel")
         return symbols.of_kernel(Path(kernel.path)) if kernel is not None and kernel.path is not None else None
 
+    def _fault_reason(self, code: int) -> str:
+        from vmrun.kvm import report
+
+        return "triple-fault" if code == report.TRIPLE_FAULT else "fault"
+
     def _describe_fault(self, index: int) -> str:
         from vmrun.kvm import report
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from vmrun import regular
 from vmrun.frozen import frozen
 
 _LINE = re.compile(r"([0-9a-f]{8,16}) [tTwW] (\S+)")
@@ -61,14 +62,14 @@ def of_kernel(kernel: Path) -> Symbols | None:
 
 def read_map(path: Path) -> Symbols | None:
     """Return the text symbols of a System.map, None for a stub. Raise OSError where it cannot be read."""
-    with path.open("rb") as file:
+    with regular.open_file(path) as file:
         text = file.read(_MAX_BYTES).decode("ascii", "replace")
     return _sorted([(int(m[1], 16), m[2]) for m in _LINE.finditer(text)])
 
 
 def read_elf(path: Path) -> Symbols | None:
     """Return the names of the code in an ELF64, None where it has none. Raise OSError where it cannot be read."""
-    with path.open("rb") as file:
+    with regular.open_file(path) as file:
         head = file.read(_HEADER.size)
         if len(head) < _HEADER.size or not head.startswith(_ELF64_LITTLE):
             return None

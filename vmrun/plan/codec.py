@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from vmrun import regular
 from vmrun.errors import PlanError
 from vmrun.frozen import as_dict
 from vmrun.plan.model import (
@@ -44,8 +45,12 @@ _T = TypeVar("_T")
 
 
 def to_json(plan: MachinePlan) -> str:
-    """Return the saved form of ``plan``, ending in a line break."""
-    return json.dumps(to_data(plan), indent=1, ensure_ascii=False) + "\n"
+    """Return the saved form of ``plan``, ending in a line break: text that UTF-8 can hold.
+
+    A byte of a file's name that is no UTF-8 is a lone surrogate (PEP 383), and is written as JSON escapes one.
+    """
+    text = json.dumps(to_data(plan), indent=1, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def to_data(plan: MachinePlan, *, trees: bool = True) -> dict[str, Any]:
@@ -57,6 +62,7 @@ def to_data(plan: MachinePlan, *, trees: bool = True) -> dict[str, Any]:
         "board": plan.board,
         "engine": plan.engine,
         "why": plan.why,
+        **({} if plan.jit else {"jit": False}),
         "cpu": _cpu_data(plan.cpu),
         "ram": [{"base": hex(r.base), "size": hex(r.size)} for r in plan.ram],
         "devices": [_device_data(d) for d in plan.devices],
@@ -197,8 +203,7 @@ def from_data(data: Any, *, name: str = "plan") -> MachinePlan:
 def load(path: str) -> MachinePlan:
     """Return the plan saved in the file ``path``. Raise PlanError E173 where it cannot be read, else as `from_json`."""
     try:
-        with open(path, "rb") as file:
-            text = file.read(MAX_SIZE + 1)
+        text = regular.read(path, MAX_SIZE + 1)
     except OSError as error:
         raise PlanError(f"{path}: cannot be read: {error.strerror}", code="E173", remedy="check the path") from None
     if len(text) > MAX_SIZE:
@@ -245,9 +250,18 @@ def _wrong(path: str, what: str) -> PlanError:
 
 
 def _text(value: Any, path: str) -> str:
-    if not isinstance(value, str) or "\0" in value:
+    if not isinstance(value, str) or "\0" in value or not _is_text(value):
         raise _wrong(path, "is no text")
     return value
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether ``value`` can be a file's name or a text: without surrogates, but for a name's odd bytes."""
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _optional_text(value: Any, path: str) -> str | None:
@@ -295,7 +309,7 @@ def _map(read: Callable[[Any, str], _T]) -> Callable[[Any, str], tuple[tuple[str
     def items(value: Any, path: str) -> tuple[tuple[str, _T], ...]:
         if not isinstance(value, dict):
             raise _wrong(path, "is no object")
-        return tuple((key, read(item, f"{path}.{key}")) for key, item in value.items())
+        return tuple((_text(key, f"{path}: a key"), read(item, f"{path}.{key}")) for key, item in value.items())
 
     return items
 
@@ -315,6 +329,7 @@ def _plan(t: _Table) -> MachinePlan:
         cmdline=t.take("cmdline", _text),
         run=t.take("run", _run),
         assumed=t.take("assumed", _list(_text), (), need=False),
+        jit=t.take("jit", _flag, True, need=False),
     )
     t.end()
     return plan
@@ -389,6 +404,8 @@ def _json(value: Any, path: str) -> Json:
         return _list(_json)(value, path)
     if isinstance(value, dict):
         return _properties(value, path)
+    if isinstance(value, str):
+        return _text(value, path)
     if isinstance(value, int) and not isinstance(value, bool) and not -(1 << 63) <= value < 1 << 64:
         raise _wrong(path, "is no number of 64 bits")
     return value  # type: ignore[no-any-return]  # null, boolean, integer, text: JSON has nothing else without floats

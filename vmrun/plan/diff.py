@@ -7,6 +7,7 @@ from typing import Any
 
 from vmrun.plan.codec import to_data
 from vmrun.plan.model import MachinePlan
+from vmrun.printable import clean
 
 _NAMED = {"devices": "id", "blobs": "name"}
 
@@ -14,7 +15,7 @@ _NAMED = {"devices": "id", "blobs": "name"}
 def diff(old: MachinePlan, new: MachinePlan) -> tuple[str, ...]:
     """Return one line for each difference, in the order of the saved form; none where the plans are equal."""
     before, after = _flat(to_data(old)), _flat(to_data(new))
-    return tuple(_lines(before, after))
+    return tuple(map(clean, _lines(before, after)))
 
 
 def _lines(before: Mapping[tuple[str, str], str], after: Mapping[tuple[str, str], str]) -> Iterator[str]:

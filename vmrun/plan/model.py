@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from vmrun.errors import PlanError
 from vmrun.frozen import frozen
 from vmrun.plan.topology import Topology
 
@@ -123,6 +124,24 @@ class DevicePlan:
         """The first address of the window on the machine's bus."""
         return self.base | PIO if self.space == "pio" else self.base
 
+    def number(self, name: str, default: int | None = None, bits: int = 32) -> int:
+        """Return the property ``name``, a number of ``bits`` bits. Raise PlanError E104 for anything else."""
+        value = self.properties.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0 or value >> bits:
+            raise self._wrong(name, f"a number of {bits} bits")
+        return value
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Return the property ``name``, names or not there. Raise PlanError E104 for anything else."""
+        value = self.properties.get(name, ())
+        if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
+            raise self._wrong(name, "an array of names")
+        return tuple(map(str, value))
+
+    def _wrong(self, name: str, what: str) -> PlanError:
+        remedy = "save the plan again, from its manifest"
+        return PlanError(f"`{self.id}`: its property `{name}` is not {what}", code="E104", remedy=remedy)
+
 
 SEED_SIZE = 32
 """Bytes of randomness that a guest is started with: what Linux takes to be enough (BLAKE2S_HASH_SIZE)."""
@@ -181,6 +200,7 @@ class MachinePlan:
     """A machine that an engine can build. ``engine`` is the engine's name, ``why`` the reason in one line.
 
     ``assumed`` names the artefacts that stood in for missing ones (``--no-artifacts``); such a plan cannot run.
+    ``jit`` False keeps the software core from translating the guest's code.
     """
 
     format: int
@@ -196,6 +216,7 @@ class MachinePlan:
     cmdline: str
     run: RunPlan
     assumed: tuple[str, ...] = ()
+    jit: bool = True
 
     def blob(self, name: str) -> Blob | None:
         """Return the blob called ``name``, or None."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vmrun.errors import PlanError
 from vmrun.frozen import frozen
 from vmrun.plan.model import ArmCpus, Blob, DevicePlan, MachinePlan, X86Cpus
+from vmrun.printable import clean
 from vmrun.tables.fdt import decode, to_dts
 from vmrun.tables.fdt_refs import with_references
 from vmrun.units import format_size, format_time_ns
@@ -71,7 +72,7 @@ def cpu_words(plan: MachinePlan) -> str:
 
 def text(plan: MachinePlan) -> str:
     """Return the machine in the form that `vmrun plan` prints."""
-    return "\n".join(_text_lines(plan)) + "\n"
+    return "".join(f"{clean(line)}\n" for line in _text_lines(plan))
 
 
 def _text_lines(plan: MachinePlan) -> Iterator[str]:
@@ -188,7 +189,8 @@ def tree(plan: MachinePlan) -> str:
         ("bus", tuple(devices)),
         (f"cmdline {plan.cmdline}", ()),
     ]
-    return "\n".join([f"{plan.name} ({plan.board}, {plan.engine})", *_branch_lines(tuple(branches), "")]) + "\n"
+    lines = (f"{plan.name} ({plan.board}, {plan.engine})", *_branch_lines(tuple(branches), ""))
+    return "".join(f"{clean(line)}\n" for line in lines)
 
 
 _Branch = tuple[str, tuple["_Branch", ...]]

@@ -4,7 +4,8 @@
 
 The key names the arguments and vmrun's own code; the entry lists every file and environment variable that was looked
 at, as it was then. An entry of which anything differs is not used. Files are compared by size, times and inode, so an
-entry is kept only where they had settled before it was made.
+entry is kept only where they had settled before it was made, or where this very run wrote them: what the cache is given
+on the way (a kernel fetched or unpacked, an initramfs) never changes in its place.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 from vmrun import __version__
 from vmrun.errors import VmrunError
+from vmrun.frozen import frozen
 from vmrun.images.cache import cache_root
 from vmrun.plan import codec
 from vmrun.plan.model import PLAN_FORMAT, MachinePlan
@@ -35,9 +37,20 @@ _CODE_SUFFIXES = (".py", ".sh", ".h", ".toml")
 Signature = tuple[int, ...] | None
 
 
-LookedAt = tuple[tuple[str, ...], tuple[str, ...], Mapping[str, str | None]]
-"""What a plan depends on beside its arguments: files whose bytes matter, files of which only kind and size do, and
-environment variables with their values, None where not set."""
+@frozen
+class LookedAt:
+    """What a plan depends on beside its arguments.
+
+    ``contents`` are files whose bytes matter, ``sizes`` files of which only kind and size do, ``env`` the environment
+    variables with their values, None where not set. ``written`` are files that this run put into the store, as
+    `Store.written`. ``lasting`` is False where another look at the host may give another plan.
+    """
+
+    contents: tuple[str, ...]
+    sizes: tuple[str, ...]
+    env: Mapping[str, str | None]
+    written: Mapping[str, tuple[int, ...]]
+    lasting: bool = True
 
 
 def key(arguments: Sequence[Any]) -> str:
@@ -81,15 +94,18 @@ def keep(key: str, plan: MachinePlan, looked_at: LookedAt, began_ns: int) -> Non
 
     A cache that cannot be written is no error, and nothing is kept of what has not settled.
     """
-    contents, sizes, env = looked_at
-    files = {path: signature(path) for path in contents}
-    if any(sig is not None and max(sig[2:4]) > began_ns - SETTLE_NS for sig in files.values()):
+    files = {path: signature(path) for path in looked_at.contents}
+    written = looked_at.written
+    if not looked_at.lasting or not all(
+        sig is None or max(sig[2:4]) <= began_ns - SETTLE_NS or written.get(path) == (sig[0], sig[1], sig[2], sig[4])
+        for path, sig in files.items()
+    ):
         return
     entry = {
         "key": key,
         "contents": [[path, sig] for path, sig in files.items()],
-        "sizes": [[path, _size(path)] for path in sizes],
-        "env": dict(env),
+        "sizes": [[path, _size(path)] for path in looked_at.sizes],
+        "env": dict(looked_at.env),
         "plan": codec.to_data(plan, trees=False),
     }
     path = _path(key)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmrun.errors import ArtifactError, Diagnostic
+from vmrun import regular
+from vmrun.errors import ArtifactError, Diagnostic, HostError
 
 if TYPE_CHECKING:
     from vmrun.schema.models import Disk
@@ -18,8 +19,10 @@ _FORMATS = ((b"QFI\xfb", "qcow2"), (b"KDMV", "vmdk"), (b"vhdxfile", "vhdx"), (b"
 
 
 def findings(name: str, disk: Disk) -> Iterator[Diagnostic]:
-    """Yield what is wrong with the image of ``[disk.name]``; nothing for a download or an empty disk."""
+    """Yield what is wrong with the image of ``[disk.name]``, or with an empty disk's size; nothing for a download."""
     if disk.path is None:
+        if disk.size is not None:
+            yield from _room(name, "size", disk.size)
         return
     from vmrun.images import hostfile
 
@@ -27,7 +30,7 @@ def findings(name: str, disk: Disk) -> Iterator[Diagnostic]:
     path = Path(disk.path).absolute()
     try:
         size = hostfile.inspect(path).st_size
-        with path.open("rb") as file:
+        with regular.open_file(path) as file:
             head = file.read(32)
     except ArtifactError as error:
         yield Diagnostic(error.code, error.message, key, help=error.remedy)
@@ -50,6 +53,8 @@ def findings(name: str, disk: Disk) -> Iterator[Diagnostic]:
             help=f"make it whole: truncate -s %{SECTOR} {path}",
             severity="error" if disk.mode == "rw" else "warning",
         )
+    if disk.mode == "overlay":
+        yield from _room(name, "path", size)
     form = next((form for magic, form in _FORMATS if head.startswith(magic)), None)
     if form is not None and disk.format != "raw":
         yield Diagnostic(
@@ -58,3 +63,15 @@ def findings(name: str, disk: Disk) -> Iterator[Diagnostic]:
             key,
             help=f"convert it: qemu-img convert -O raw {path} disk.img",
         )
+
+
+def _room(name: str, key: str, size: int) -> Iterator[Diagnostic]:
+    """Yield E121 where no file here can be as large as the disk, so that nothing could hold what the guest writes."""
+    from vmrun.devices.virtio.virtio_blk import scratch
+
+    try:
+        with scratch(f"disk.{name}", size):
+            return
+    except HostError as error:
+        if error.code == "E121":  # that a folder has no room is for the run to find
+            yield Diagnostic(error.code, error.message, ("disk", name, key), help=error.remedy)

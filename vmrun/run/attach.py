@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vmrun.frozen import frozen
+
+if TYPE_CHECKING:
+    from vmrun.run.terminal import RawTerminal
 
 
 class Observer(Protocol):
@@ -26,8 +29,9 @@ class Observer(Protocol):
 class Attachment:
     """Which of the host's descriptors the guest's streams meet; None is not connected.
 
-    ``output`` is the one whose loss ends the run. ``raw`` says that ``console_in`` is a terminal whose keys go to the
-    guest one by one; ``escape`` is the byte before vmrun's own keys, None for none.
+    ``output`` is the one whose loss ends the run. ``terminal`` is ``console_in`` where its keys go to the guest one by
+    one: made before any thread, and closed by who made it. ``escape`` is the byte before vmrun's own keys, None for
+    none.
     """
 
     console_in: int | None = None
@@ -36,7 +40,7 @@ class Attachment:
     command_out: int | None = 1
     command_err: int | None = 2
     output: int = 1
-    raw: bool = False
+    terminal: RawTerminal | None = None
     escape: int | None = 1
 
 

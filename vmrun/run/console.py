@@ -111,14 +111,28 @@ class Sink:
 
 
 class Source:
-    """Reads a guest stream: every chunk goes to the taps, and to the sink, which holds the reading back when full."""
+    """Reads a guest stream: every chunk goes to the taps, and to the sink, which holds the reading back when full.
 
-    def __init__(self, loop: Loop, fd: int, taps: tuple[Tap, ...], sink: Sink | None = None) -> None:
+    ``sieve`` sees every chunk first and returns what is the stream's own; what it takes out goes to ``others``, which
+    hold the reading back as well.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        fd: int,
+        taps: tuple[Tap, ...],
+        sink: Sink | None = None,
+        sieve: Callable[[bytes], bytes] = bytes,
+        others: tuple[Sink, ...] = (),
+    ) -> None:
         self.fd = fd
         self.ended = False
         self._loop = loop
         self._taps = taps
         self._sink = sink
+        self._sieve = sieve
+        self._sinks = (*others, *(() if sink is None else (sink,)))
         os.set_blocking(fd, False)
         self._resume()
 
@@ -136,13 +150,21 @@ class Source:
         if not data:
             self.end()
             return
+        self.pass_on(self._sieve(data))
+        for sink in self._sinks:
+            if sink.full:
+                self._loop.unwatch(self.fd, READ)
+                sink.when_room(self._resume)
+                break
+
+    def pass_on(self, data: bytes) -> None:
+        """Hand ``data`` to the taps and the sink."""
+        if not data:
+            return
         for tap in self._taps:
             tap(data)
         if self._sink is not None:
             self._sink.write(data)
-            if self._sink.full:
-                self._loop.unwatch(self.fd, READ)
-                self._sink.when_room(self._resume)
 
     def end(self) -> None:
         """Stop reading for good."""
@@ -155,6 +177,8 @@ class Feed:
 
     ``translate`` sees every chunk first and returns what is the guest's (the escape keys act there). ``ended`` is
     called once all of the input has gone into ``pipe``: who closes that then shows the guest the end of its file.
+    ``held`` keeps the input, up to BACKLOG, until :meth:`release`: a terminal that nobody reads yet forgets it. Held
+    input can be had by :meth:`pull` as well, piece by piece.
     """
 
     def __init__(
@@ -165,6 +189,7 @@ class Feed:
         *,
         translate: Callable[[bytes], bytes] = bytes,
         ended: Callable[[], None] = lambda: None,
+        held: bool = False,
     ) -> None:
         self._loop = loop
         self._fd = fd
@@ -173,7 +198,40 @@ class Feed:
         os.set_blocking(pipe, False)
         self._sink = Sink(loop, pipe, lambda error: self.stop())
         self._ended = False
+        self._held = bytearray() if held else None
+        self._wanted: tuple[int, Callable[[bytes], None]] | None = None
         loop.watch(fd, READ, self._read)
+
+    def pull(self, size: int, give: Callable[[bytes], None]) -> None:
+        """Give at most ``size`` bytes of what is held, once, as soon as there are any; none is the end of the input."""
+        self._wanted = (size, give)
+        self._give()
+
+    def _give(self) -> None:
+        if self._wanted is None or self._held is None or not (self._held or self._ended):
+            return
+        (size, give), self._wanted = self._wanted, None
+        piece = bytes(self._held[:size])
+        del self._held[:size]
+        if not self._ended:
+            self._resume()
+        give(piece)
+
+    def turn_to(self, pipe: int) -> None:
+        """Send what is held, and all that follows, another way."""
+        os.set_blocking(pipe, False)
+        self._sink = Sink(self._loop, pipe, lambda error: self.stop())
+
+    def release(self) -> None:
+        """Let the guest have what was held for it, and all that follows."""
+        held, self._held = self._held, None
+        if held is None:
+            return
+        self._sink.write(bytes(held))
+        if self._ended:
+            self._finish()
+        else:
+            self._pace()
 
     def stop(self) -> None:
         """Read no more input."""
@@ -183,6 +241,7 @@ class Feed:
     def drop(self) -> None:
         """Read no more input and forget what still waits for the guest."""
         self.stop()
+        self._held = None
         self._sink.drop()
 
     def _read(self) -> None:
@@ -194,15 +253,35 @@ class Feed:
             data = b""
         if not data:
             self.stop()
-            if self._sink.idle:
-                self._at_end()
+            if self._held is None:
+                self._finish()
             else:
-                self._sink.when_room(self._at_end)
+                self._give()
             return
-        self._sink.write(self._translate(data))
-        if not self._sink.idle:
+        mine = self._translate(data)
+        if self._held is None:
+            self._sink.write(mine)
+        else:
+            self._held += mine
+            self._give()
+        self._pace()
+
+    def _pace(self) -> None:
+        """Read on as long as there is room: escape keys are heard even where the guest reads nothing."""
+        if self._held is not None:
+            if len(self._held) >= BACKLOG:
+                self._loop.unwatch(self._fd, READ)
+        elif self._sink.full:
             self._loop.unwatch(self._fd, READ)
             self._sink.when_room(self._resume)
+        elif not self._ended:
+            self._resume()
+
+    def _finish(self) -> None:
+        if self._sink.idle:
+            self._at_end()
+        else:
+            self._sink.when_room(self._at_end)
 
     def _resume(self) -> None:
         if not self._ended:

@@ -1,8 +1,8 @@
 """A small process that outlives a SIGKILL of vmrun and gives the terminal back.
 
-It holds the terminal and its settings from before raw mode, ignores signals, sits in a session of its own (so that no
-signal of the terminal's reaches it), and waits on a pipe. A byte says that vmrun has restored the terminal itself; an
-end without one says that vmrun is gone.
+It holds the terminal and its settings from before raw mode, has every signal blocked, sits in a session of its own (so
+that no signal of the terminal's is sent to it), and waits on a pipe. A byte says that vmrun has restored the terminal
+itself; an end without one says that vmrun is gone.
 """
 
 from __future__ import annotations
@@ -17,18 +17,25 @@ _DONE = b"d"
 
 
 class Guardian:
-    """Watches over terminal ``fd`` until :meth:`dismiss`. Start it before raw mode, and before any thread."""
+    """Watches over terminal ``fd`` until :meth:`dismiss`.
+
+    Made by a fork, so before raw mode and before any thread: a fork copies the locks that other threads hold.
+    """
 
     def __init__(self, fd: int) -> None:
         saved = termios.tcgetattr(fd)
         read, self._write = os.pipe2(os.O_CLOEXEC)
-        self._pid = os.fork()
-        if self._pid == 0:
-            try:
-                _guard(fd, read, saved)
-            finally:
-                os._exit(0)
-        os.close(read)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._pid = os.fork()
+            if self._pid == 0:
+                try:
+                    _guard(fd, read, saved)  # with all signals blocked for good
+                finally:
+                    os._exit(0)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            os.close(read)
 
     def dismiss(self) -> None:
         """Tell it that the terminal is as it was, and wait for its end."""
@@ -40,12 +47,6 @@ class Guardian:
 
 
 def _guard(terminal: int, pipe: int, saved: list[Any]) -> None:
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
-        try:
-            signal.signal(number, signal.SIG_IGN)
-        except (OSError, ValueError):
-            continue
-    signal.set_wakeup_fd(-1)
     os.setsid()
     # Every other descriptor belongs to vmrun alone: a pipe held open here would keep its reader waiting.
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208

@@ -8,7 +8,6 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vmrun.errors import HostError
 from vmrun.plan.model import MachinePlan
@@ -16,9 +15,6 @@ from vmrun.run.attach import Attachment, Observer
 from vmrun.run.console import Sink, Tail, Tap
 from vmrun.run.loop import Loop
 from vmrun.run.outcome import ENGINE_ERROR, SIGNAL, STOPPED, Event
-
-if TYPE_CHECKING:
-    from vmrun.run.terminal import RawTerminal
 
 
 class HostSide:
@@ -43,7 +39,6 @@ class HostSide:
         self._stack = stack
         self._sinks: dict[int, Sink] = {}
         self._logs: dict[str, list[Tap]] = {}
-        self._terminal: RawTerminal | None = None
 
     # ---- output ----------------------------------------------------------------------------------------------------
 
@@ -84,10 +79,13 @@ class HostSide:
         """Return the new folder of this run's results, with the console's log in it; None, with a warning, without."""
         if root is None:
             return None
-        from vmrun.run import results
+        from vmrun.run import history, results
 
         try:
             folder = results.make_folder(root)
+            held = history.hold(folder)
+            if held is not None:
+                self._stack.callback(os.close, held)
             results.write_dtb(folder, self._plan)
             self._log("", folder / "console.log")
             return folder
@@ -105,7 +103,9 @@ class HostSide:
                 raise HostError(text, code="E511", errno=error.errno, remedy="change `log` in the manifest") from error
 
     def _log(self, console: str, path: Path) -> None:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        # A named pipe without a reader is refused, rather than waited for.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        fd = os.open(path, flags, 0o644)
         self._stack.callback(os.close, fd)
         sink = Sink(self._loop, fd, lambda error: self.observer.warn(f"{path} ends here: {error.strerror}"))
         self._logs.setdefault(console, []).append(sink.write)
@@ -118,12 +118,11 @@ class HostSide:
         ``power`` presses the guest's power key.
         """
         attachment = self.attachment
-        if not attachment.raw or attachment.console_in is None:
+        if attachment.terminal is None:
             return bytes
-        from vmrun.run.terminal import EscapeKeys, RawTerminal, key_name
+        from vmrun.run.terminal import EscapeKeys, key_name
 
-        if self._terminal is None:
-            self._terminal = self._stack.enter_context(RawTerminal(attachment.console_in))
+        attachment.terminal.make_raw()
         if attachment.escape is None:
             return bytes
         key = key_name(attachment.escape)
@@ -141,13 +140,17 @@ class HostSide:
 
     def retake_terminal(self) -> None:
         """Enter raw mode again after a stop and a continue."""
-        if self._terminal is not None:
-            self._terminal.make_raw()
+        if self.attachment.terminal is not None:
+            self.attachment.terminal.retake()
 
     def return_terminal(self) -> None:
-        """Restore the terminal now, before a way out that cleans up nothing."""
-        if self._terminal is not None:
-            self._terminal.__exit__(None, None, None)
+        """Restore the terminal now, and what shows the console, whatever the guest wrote to it."""
+        if self.attachment.console_out in self._sinks:
+            from vmrun.run.terminal import make_sane
+
+            make_sane(self.attachment.console_out)
+        if self.attachment.terminal is not None:
+            self.attachment.terminal.restore()
 
     def console_size(self) -> tuple[int, int] | None:
         """Return columns and rows of the terminal that shows the console, or None."""

@@ -19,7 +19,19 @@ from vmrun.run.attach import Attachment, Observer, Policy
 from vmrun.run.boot import Boot
 from vmrun.run.host import HostSide
 from vmrun.run.loop import Loop
-from vmrun.run.outcome import CODE_VMRUN, ENGINE_ERROR, FAULT, REBOOT, SIGNAL, STOPPED, TIMEOUT, Event, Outcome, judge
+from vmrun.run.outcome import (
+    CODE_VMRUN,
+    ENGINE_ERROR,
+    FAULTS,
+    REBOOT,
+    SIGNAL,
+    STOPPED,
+    TIMEOUT,
+    Event,
+    Outcome,
+    judge,
+    stopped_by,
+)
 from vmrun.run.phases import PhaseClock
 from vmrun.run.signals import KILLERS, Signals
 from vmrun.units import format_time_ns
@@ -62,28 +74,35 @@ class _Session:
         self._loop = Loop()
         self._stack = contextlib.ExitStack()
         self._host = HostSide(plan, self._loop, attachment, observer, self._end, self._stack)
+        watched = (*KILLERS, signal.SIGWINCH, signal.SIGCONT)
+        self._signals = Signals(self._loop, watched, self._on_signal)
         self._boot = self._next_boot()
         self._killed_ns: int | None = None
         self._folder: Path | None = None
 
     def _next_boot(self) -> Boot:
-        return Boot(self._plan, self._loop, self._host, self._begin)
+        return Boot(self._plan, self._loop, self._host, self._begin, self._signals.interrupting)
 
     def run(self) -> Outcome:
         started = time.time()
         with self._stack:
             self._stack.callback(self._loop.close)
             self._folder = self._host.open_results(self._policy.results)
-            watched = (*KILLERS, signal.SIGWINCH, signal.SIGCONT)
-            self._stack.enter_context(Signals(self._loop, watched, self._on_signal))
+            self._stack.enter_context(self._signals)
+            self._stack.callback(self._host.return_terminal)
             try:
                 self._host.open_logs()
                 outcome = self._run_boots()
-            except VmrunError as error:
+            except (VmrunError, OSError, MemoryError, RuntimeError) as error:
+                from vmrun.run.shortage import named
+
                 self._clock.end()
-                outcome = Outcome(ENGINE_ERROR, CODE_VMRUN, str(error), phases=self._clock.phases())
+                told = named(error) or error
+                outcome = Outcome(ENGINE_ERROR, CODE_VMRUN, str(told), phases=self._clock.phases())
                 self._write_result(outcome, started)
-                raise
+                if told is error:
+                    raise
+                raise told from error
             self._write_result(outcome, started)
         return outcome
 
@@ -97,7 +116,9 @@ class _Session:
             self._begin("build")
             event = self._boot.run(self._engine)
             event = self._host.lost or event
-            verdict = judge(event, self._boot.heard, status_due=self._plan.run.reports and bool(self._plan.run.command))
+            reports = self._plan.run.reports
+            due = reports and bool(self._plan.run.command)
+            verdict = judge(event, self._boot.heard, reports=reports, status_due=due)
             if verdict.reason != REBOOT or verdict.code != 0 or not self._policy.reboots:
                 break
             self._observer.note("the guest reboots: the same machine starts afresh, with empty overlays")
@@ -115,7 +136,8 @@ class _Session:
             vcpus=self._boot.remains.vcpus,
             counters=self._boot.remains.counters,
             guest_errors=self._boot.remains.guest_errors,
-            report=self._boot.remains.report if verdict.reason == FAULT else "",
+            host_errors=self._boot.remains.host_errors,
+            report=self._boot.remains.report if verdict.reason in FAULTS else "",
             tail=self._host.tail.bytes(),
             folder=None if self._folder is None else str(self._folder),
         )
@@ -130,15 +152,16 @@ class _Session:
         self._boot.end(event)
 
     def _write_result(self, outcome: Outcome, started: float) -> None:
-        if self._folder is None:
+        if self._folder is None or self._policy.results is None:
             return
-        from vmrun.run import results
+        from vmrun.run import history, results
 
         try:
             results.write_acpi(self._folder, self._plan)
             results.write_result(self._folder, self._plan, outcome, started)
         except OSError as error:
             self._observer.warn(f"no result.json: {error.filename or self._folder}: {error.strerror}")
+        history.forget(self._policy.results)
 
     # ---- signals ---------------------------------------------------------------------------------------------------
 
@@ -149,7 +172,7 @@ class _Session:
             self._boot.resize()
         elif self._killed_ns is None:
             self._killed_ns = self._loop.clock()
-            event = Event(SIGNAL, number, f"stopped by {signal.Signals(number).name}")
+            event = stopped_by(number)
             if self._boot.ended:
                 self._host.lost = event  # the guest's last words may not all be out
             self._end(event)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 READ = select.POLLIN
 WRITE = select.POLLOUT
+LONGEST_WAIT_MS = 24 * 3600 * 1000
+"""How long one wait may be: poll(2) counts milliseconds in an int, which 25 days leave."""
 Handler = Callable[[], None]
 
 
@@ -66,7 +68,7 @@ class Loop:
         self._timers.pop(name, None)
 
     def turn(self, limit_ns: int | None = None) -> None:
-        """Wait until something is ready or due, at most ``limit_ns``, and call its handlers."""
+        """Wait until something is ready or due, at most ``limit_ns`` or a day, and call its handlers."""
         for fd, events in self._poll.poll(self._patience_ms(limit_ns)):
             for direction, handler in tuple(self._handlers.get(fd, {}).items()):
                 ready = events & (direction | select.POLLHUP | select.POLLERR | select.POLLNVAL)
@@ -82,4 +84,4 @@ class Loop:
         waits = [at_ns - self.clock() for at_ns, _ in self._timers.values()]
         if limit_ns is not None:
             waits.append(limit_ns)
-        return max(0, math.ceil(min(waits) / 1_000_000)) if waits else None
+        return min(max(0, math.ceil(min(waits) / 1_000_000)), LONGEST_WAIT_MS) if waits else None

@@ -1,12 +1,15 @@
 """What a run leaves: ``.vmrun/runs/<id>/`` with console.log, result.json and machine.dtb or acpi/.
 
-result.json, version 2 (times in nanoseconds since the process started):
+Runs are forgotten after a while: see `vmrun.run.history`.
 
-    result      2, the version of this shape (1 had no report)
+result.json, version 3 (times in nanoseconds since the process started):
+
+    result      3, the version of this shape (1 had no report, 2 no host_errors)
     id          the run's name, as the folder's
     name        the machine's name
     started     when, UTC, ISO 8601
-    outcome     poweroff, reboot, exit, panic, timeout, stopped, signal, fault or engine-error
+    outcome     poweroff, reboot, exit, panic, timeout, stopped, signal, fault, triple-fault or engine-error; and where
+                the command's status was due and never came: early-poweroff, early-reset, silent-reset or early-exit
     code        vmrun's exit code
     detail      one line on why
     value       the guest's own value: an exit code, or the number of the signal
@@ -20,6 +23,7 @@ result.json, version 2 (times in nanoseconds since the process started):
     vcpus       where each vCPU stood: registers by name, numbers as hexadecimal text
     stats       the engine's counters, by name
     guest_errors    what the guest did wrong: device, what, count
+    host_errors     what the host refused a device: device, what it was doing, file, errno, error (its text), count
     report      what the engine tells of a fault, a line each: exit reason, registers, instruction; else empty
     tail        the end of the console, as text
 """
@@ -35,8 +39,9 @@ from vmrun import __version__
 from vmrun.errors import PlanError
 from vmrun.plan.model import MachinePlan
 from vmrun.run.outcome import Outcome
+from vmrun.run.trouble import reason
 
-RESULT_FORMAT = 2
+RESULT_FORMAT = 3
 _DTB_BLOBS = ("dtb", "fdt")
 
 
@@ -103,6 +108,10 @@ def write_result(folder: Path, plan: MachinePlan, outcome: Outcome, started: flo
         "vcpus": [{name: hex(value) for name, value in state.items()} for state in outcome.vcpus],
         "stats": dict(outcome.counters),
         "guest_errors": [{"device": g.device, "what": g.what, "count": g.times} for g in outcome.guest_errors],
+        "host_errors": [
+            {"device": h.device, "what": h.what, "file": h.file, "errno": h.errno, "error": reason(h), "count": h.times}
+            for h in outcome.host_errors
+        ],
         "report": outcome.report.splitlines(),
         "tail": outcome.tail.decode("utf-8", "replace"),
     }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import termios
 import tty
 from collections.abc import Callable, Mapping
-from types import TracebackType
 
 from vmrun.errors import HostError
 from vmrun.run.attach import owns
@@ -67,31 +68,63 @@ class EscapeKeys:
 
 
 class RawTerminal:
-    """While entered, keys reach the guest one by one and unchanged; afterwards the terminal is as it was.
+    """A terminal that can be the guest's: keys then reach the guest one by one and unchanged.
 
-    That holds on every way out, SIGKILL of vmrun included (see :mod:`vmrun.run.guardian`).
+    It becomes raw with :meth:`make_raw`; :meth:`close` gives it back as it was. That holds on every way out, SIGKILL of
+    vmrun included (see :mod:`vmrun.run.guardian`, which is started here: make it before any thread).
     """
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def __enter__(self) -> RawTerminal:
-        self._saved = termios.tcgetattr(self._fd)
-        self._guardian = Guardian(self._fd)
-        self.make_raw()
-        return self
+        self.fd = fd
+        self._saved = termios.tcgetattr(fd)
+        self._guardian: Guardian | None = Guardian(fd)
+        self._wanted = False
+        self._raw = False
 
     def make_raw(self) -> None:
-        """Enter raw mode, again where a stop and a continue have left it."""
-        if owns(self._fd):
-            tty.setraw(self._fd, termios.TCSANOW)
-            mode = termios.tcgetattr(self._fd)
+        """Enter raw mode; a process in the background does so by :meth:`retake`, once it stands in the foreground."""
+        self._wanted = True
+        if owns(self.fd):
+            self._raw = True
+            tty.setraw(self.fd, termios.TCSANOW)
+            mode = termios.tcgetattr(self.fd)
             mode[1] |= termios.OPOST | termios.ONLCR  # vmrun's own lines still begin at the left
-            termios.tcsetattr(self._fd, termios.TCSANOW, mode)
+            termios.tcsetattr(self.fd, termios.TCSANOW, mode)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with contextlib.suppress(termios.error):  # the terminal itself has gone
-            termios.tcsetattr(self._fd, termios.TCSADRAIN, self._saved)
-        self._guardian.dismiss()
+    def retake(self) -> None:
+        """Enter raw mode again after a stop and a continue, if the terminal is the guest's by now."""
+        if self._wanted:
+            self.make_raw()
+
+    def restore(self) -> None:
+        """Set the terminal as it was, now: output that it holds back is not waited for. Any thread."""
+        if self._raw:
+            with contextlib.suppress(termios.error):  # the terminal itself has gone
+                termios.tcsetattr(self.fd, termios.TCSANOW, self._saved)
+
+    def close(self) -> None:
+        """Give the terminal back for good. Idempotent."""
+        if self._raw:
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(self.fd, termios.TCSADRAIN, self._saved)
+            self._raw = False
+        self._wanted = False
+        guardian, self._guardian = self._guardian, None
+        if guardian is not None:
+            guardian.dismiss()
+
+
+SANE = b"\x18\x1b\\\x1b[!p\x0f\x1b(B\x1b[m\x1b[?25h\x1b[?7h\x1b[?1l\x1b>\x1b[?1000;1002;1003;1006;2004l"
+"""What makes a terminal's emulator readable again after any output.
+
+CAN and ST end a sequence that was cut, DECSTR is the soft reset. Then, for terminals that do not know it, as Linux's:
+SI and SCS make G0 ASCII; SGR, cursor, wrapping and keypad are as usual; and no mouse or pasting is reported. Sources:
+the VT510's manual; xterm's ctlseqs; console_codes(4).
+"""
+
+
+def make_sane(fd: int) -> None:
+    """Write SANE to ``fd`` if it is a terminal that takes it at once."""
+    with contextlib.suppress(OSError):
+        if os.isatty(fd) and select.select([], [fd], [], 0)[1]:
+            os.write(fd, SANE)

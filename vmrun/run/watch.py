@@ -11,21 +11,25 @@ _STAMP = rb"(?:<\d+>)?\[ *\d+\.\d{3,9}\](?:\[[ \w]*\])?:? "
 _STAMPED = re.compile(_STAMP + rb"(Kernel panic - not syncing.*)")
 _BARE = re.compile(rb"(?:<\d+>)?(Kernel panic - not syncing.*)")
 _ANY_STAMP = re.compile(_STAMP)
+_RESTART = re.compile(_STAMP + rb"reboot: Restarting system")  # Linux kernel/reboot.c, kernel_restart
+_BARE_RESTART = re.compile(rb"(?:<\d+>)?reboot: Restarting system")
 _END = b"end Kernel panic"
 _STATUS = re.compile(r"[0-9]{1,3}")
 
 
-class PanicWatch:
-    """Finds the kernel's panic in a console stream, however it is cut into chunks.
+class KernelWatch:
+    """Finds the kernel's last words in a console stream, however it is cut into chunks.
 
     A panic is a line of printk: with its time stamp anywhere in the line (a prompt may stand before it), or at the
     start of a line as long as the kernel stamps none. ``line`` is the kernel's line; ``done`` says that its report is
-    over.
+    over. ``restarts`` says that the kernel announced a restart that it was asked for, which no panic and no reset by
+    force does.
     """
 
     def __init__(self) -> None:
         self.line: str | None = None
         self.done = False
+        self.restarts = False
         self._partial = b""
         self._stamps = False
 
@@ -45,7 +49,9 @@ class PanicWatch:
         if self.line is not None:
             self.done = self.done or _END in line
             return
-        found = _STAMPED.search(line) or (None if self._stamps else _BARE.match(line.lstrip(b"\r")))
+        bare = b"" if self._stamps else line.lstrip(b"\r")
+        self.restarts = self.restarts or bool(_RESTART.search(line) or _BARE_RESTART.match(bare))
+        found = _STAMPED.search(line) or _BARE.match(bare)
         if found:
             text = found[1].decode("utf-8", "replace").strip()
             self.line = "".join(c for c in text if c.isprintable())
@@ -72,11 +78,12 @@ class ControlPort:
     """Reads the reports of vmrun's own init: ``init <uptime>``, ``command``, ``exit <status>``, one a line.
 
     The guest is not trusted: a report counts once and in this order, anything else is ignored and counted in
-    ``garbage``.
+    ``garbage``. ``heard`` says that a report came, ``status`` is what the last one said.
     """
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self.status: int | None = None
+        self.heard = False
         self.garbage = 0
         self._report = report
         self._partial = b""
@@ -102,4 +109,5 @@ class ControlPort:
                 return
             self.status = int(words[1])
         del self._expected[: self._expected.index(words[0]) + 1]
+        self.heard = True
         self._report(words[0])

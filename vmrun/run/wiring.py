@@ -15,7 +15,8 @@ Stream = tuple[str, str]
 FIRMWARE = "sbi"
 """The id that stands for the console of the engine's firmware calls (SBI DBCN), which is no device of the plan."""
 
-_CONSOLE_KINDS = ("virtio-console", "uart16550", "pl011")
+_UART_KINDS = ("uart16550", "pl011")
+_CONSOLE_KINDS = ("virtio-console", *_UART_KINDS)
 _INPUTS = ("vmrun.stdin",)
 _OUTPUTS = ("vmrun.control", "vmrun.stdout", "vmrun.stderr")
 
@@ -47,8 +48,11 @@ class Wiring:
         self._guest: dict[Stream, tuple[int, int]] = {}
         self._open: set[int] = set()
         try:
+            uart = next((device.id for device in plan.devices if device.kind in _UART_KINDS), None)
             for id in consoles(plan):
-                self._connect((id, ""), reads=True, writes=True)
+                self._connect((id, ""), reads=uart is None or id != FIRMWARE, writes=True)
+            if uart is not None and (FIRMWARE, "") in self._guest:
+                self._share(FIRMWARE, uart)
             for device in plan.devices:
                 for port in ports(device):
                     self._connect((device.id, port), reads=port not in _INPUTS, writes=port not in _OUTPUTS)
@@ -62,6 +66,13 @@ class Wiring:
         to_guest = self._pipe() if writes else (-1, -1)
         self._host[stream] = (from_guest[0], to_guest[1])
         self._guest[stream] = (to_guest[0], from_guest[1])
+
+    def _share(self, id: str, other: str) -> None:
+        """Let console ``id`` speak through the pipe of ``other``: what the guest says on both keeps its order.
+
+        An early console hands over to the UART in the middle of a boot, and some guests speak on both by turns.
+        """
+        self._guest[id, ""] = (self._guest[id, ""][0], self._guest[other, ""][1])
 
     def _pipe(self) -> tuple[int, int]:
         ends = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

@@ -7,13 +7,15 @@ the wrong type is absent here, since pydantic names it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from vmrun.errors import Key
 from vmrun.frozen import frozen
-from vmrun.schema.carried import FORMAT_BOARDS, NOT_CARRIED, TEST_ONLY
+from vmrun.schema.carried import FORMAT_BOARDS, FORMAT_ENGINES, NOT_CARRIED, TEST_ONLY
 from vmrun.schema.known import Known
 from vmrun.schema.problems import (
+    MAX_FINDINGS,
     Mark,
     Problem,
     described,
@@ -23,6 +25,7 @@ from vmrun.schema.problems import (
     nearest,
     table_name,
 )
+from vmrun.schema.read import real_path
 from vmrun.units import parse_time_ns
 
 
@@ -83,7 +86,7 @@ def _board(view: View) -> Iterator[Problem]:
 
 def _accel(view: View) -> Iterator[Problem]:
     accel = view.text("machine", "accel")
-    if accel in ("kvm", "soft", "qemu") and accel not in view.known.accels:
+    if accel in FORMAT_ENGINES and accel not in view.known.accels:
         engines = ", ".join(("auto", *view.known.accels))
         yield _not_carried(("machine", "accel"), f"engine `{accel}`", f"engines are {engines}")
 
@@ -329,10 +332,10 @@ def _files(view: View) -> Iterator[Problem]:
     users: dict[str, list[tuple[Key, bool]]] = {}
     for kind, key, table in _artifacts(view):
         if isinstance(path := table.get("path"), str):
-            users.setdefault(path, []).append(((*key, "path"), kind == "disk" and table.get("mode") == "rw"))
+            users.setdefault(real_path(path), []).append(((*key, "path"), kind == "disk" and table.get("mode") == "rw"))
     for name, table in view.named("console"):
         if isinstance(path := table.get("log"), str):
-            users.setdefault(path, []).append((("console", name, "log"), True))
+            users.setdefault(real_path(path), []).append((("console", name, "log"), True))
     for claims in users.values():
         writer = next((key for key, writes in claims if writes), None)
         for key, _ in claims:
@@ -381,5 +384,5 @@ CHECKS: tuple[tuple[str, Callable[[View], Iterator[Problem]]], ...] = (
 
 
 def run_checks(view: View) -> list[Problem]:
-    """Return the findings of every rule."""
-    return [problem for _, check in CHECKS for problem in check(view)]
+    """Return the findings of every rule, of each one more than is shown at most."""
+    return [problem for _, check in CHECKS for problem in islice(check(view), MAX_FINDINGS + 1)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, PlainValidator, WithJsonSchema, WrapValidator
 from pydantic_core import PydanticCustomError
 
+from vmrun.printable import clean
 from vmrun.units import parse_size, parse_time_ns
 
 PAGE = 4096
@@ -17,13 +19,15 @@ MAX_SIZE = 1 << 48
 """A bound on every size, in bytes, so that no sum of a few of them leaves 64 bits: 256 TiB."""
 MAX_TIME_NS = 366 * 24 * 3600 * 1_000_000_000
 
-SIZE_PATTERN = r"^\s*\d+(\.\d+)?\s*(B|KiB|MiB|GiB|TiB)\s*$"
-TIME_PATTERN = r"^\s*\d+(\.\d+)?\s*(ns|us|ms|s|m|h)\s*$"
+SIZE_PATTERN = r"^\s*[0-9]+(\.[0-9]+)?\s*(B|KiB|MiB|GiB|TiB)\s*$"
+TIME_PATTERN = r"^\s*[0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|m|h)\s*$"
 
 
 def refuse(code: str, message: str, *, label: str) -> NoReturn:
     """Raise what pydantic collects; `vmrun.schema.problems` turns it into a diagnostic of this code."""
-    raise PydanticCustomError("vmrun", "{message}", {"code": code, "message": message, "label": label})
+    # pydantic takes UTF-8 alone, and a value of --set or of the environment may have other bytes (PEP 383).
+    shown = {"code": code, "message": clean(message), "label": clean(label)}
+    raise PydanticCustomError("vmrun", "{message}", shown)
 
 
 def _wants_string(value: object, what: str, example: str) -> str:
@@ -96,7 +100,9 @@ def _scalar(value: object) -> str | int | float | bool:
 def _regex(value: object) -> str:
     text = _wants_string(value, "a string", "login:")
     try:
-        re.compile(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sets that Python may read otherwise one day
+            re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
         refuse("E042", f"`{text}` is no regular expression", label=str(error))
     return text
@@ -140,7 +146,45 @@ ModuleName = Annotated[str, *_text(r"[A-Za-z0-9_][A-Za-z0-9_-]*", "kernel module
 Feature = Annotated[str, *_text(r"[+-][A-Za-z0-9][A-Za-z0-9_.-]*", "CPU feature", "-avx512f", 64)]
 CpuModel = Annotated[str, *_text(r"[A-Za-z0-9][A-Za-z0-9_.,+-]*", "CPU model", "host", 512)]
 # Linux ends a command line at COMMAND_LINE_SIZE bytes; a line break or NUL would end it silently before.
-CmdlineWord = Annotated[str, *_text(r"[^\x00\n\r]+", "kernel parameter", "panic=-1", 2048)]
+_LINE = r"[^\x00\n\r\ud800-\udfff]"
+_LONGEST_LINE = 4096
+_parameter = _text_field(f"{_LINE}+", "kernel parameter", "panic=-1", 2048)
+_whole_line = _text_field(f"{_LINE}*", "command line", "panic=-1 quiet", _LONGEST_LINE)
+
+
+def _cmdline_word(value: str) -> str:
+    text = _parameter(value)
+    if text.count('"') % 2:
+        # lib/cmdline.c, next_arg: a blank in quotes ends no word, so that the rest of the line would be part of it.
+        refuse("E052", f"`{text}` has a quote without its other one", label="what follows would be part of this word")
+    return text
+
+
+def _cmdline(value: object, words: Callable[[Any], Any]) -> Any:
+    return _whole_line(value) if isinstance(value, str) else words(value)
+
+
+_QUOTED = r'[^\x00\n\r"]*("[^\x00\n\r"]*"[^\x00\n\r"]*)*'
+_WORD_SCHEMA: dict[str, Any] = {"type": "string", "pattern": f"^({_QUOTED})$", "minLength": 1, "maxLength": 2048}
+_LINE_SCHEMA: dict[str, Any] = {"type": "string", "pattern": r"^[^\x00\n\r]*$", "maxLength": _LONGEST_LINE}
+CmdlineWord = Annotated[str, BeforeValidator(_cmdline_word)]
+if TYPE_CHECKING:
+    Cmdline = tuple[str, ...] | str
+else:
+    # In place of a union, whose errors would name each member.
+    Cmdline = Annotated[
+        tuple[CmdlineWord, ...],
+        WrapValidator(_cmdline),
+        WithJsonSchema(
+            {
+                "oneOf": [
+                    {"type": "array", "items": {**_WORD_SCHEMA, "examples": ["panic=-1"]}},
+                    {**_LINE_SCHEMA, "description": "The whole command line: nothing is derived from the devices."},
+                ]
+            }
+        ),
+    ]
+"""Parameters, to which those that follow from the devices are added; or as a string the whole line, word for word."""
 Argument = Annotated[str, *_text(r"[^\x00]*", "argument", "uname", 131072)]
 # virtio 1.2, 5.2.6: VIRTIO_BLK_T_GET_ID answers 20 bytes.
 Serial = Annotated[str, *_text(r"[!-~]+", "serial of printable ASCII without blanks", "root-disk", 20)]

@@ -67,9 +67,10 @@ def _table(table: dict[str, Any]) -> dict[str, Any]:
             value |= {"additionalProperties": named, "propertyNames": {"pattern": pattern}}
         default = declared.get("default")
         properties[name] = {**described, **value, **({} if default in (None, [], {}) else {"default": default})}
-        if value.get("type") == "array" and name != "extends":
+        array = next((o for o in (value, *value.get("oneOf", ())) if o.get("type") == "array"), None)
+        if array is not None and name != "extends":
             said = f"Appended to the `{name}` that this manifest builds on."
-            properties[name + APPEND] = {**copy.deepcopy(value), "description": said}
+            properties[name + APPEND] = {**copy.deepcopy(array), "description": said}
     kept = {k: v for k, v in table.items() if k not in ("properties", "title")}
     if "description" in kept:
         kept["description"] = " ".join(kept["description"].replace("``", "`").split())
@@ -84,6 +85,8 @@ def _value(schema: dict[str, Any]) -> dict[str, Any]:
         schema |= options[0]
     if "items" in schema:
         schema["items"] = _value(schema["items"])
+    if "oneOf" in schema:
+        schema["oneOf"] = [_value(o) if "items" in o else o for o in schema["oneOf"]]
     narrow = {"pattern", "enum", "const", "format"} & schema.keys()
     if narrow or schema.get("type") in ("integer", "number", "boolean"):
         if schema.get("const") is not None and schema.get("type") == "integer":

@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any
 from vmrun.errors import Diagnostic, Key, Label, ManifestError, Span
 from vmrun.frozen import evolve, frozen
 from vmrun.schema.known import Known
-from vmrun.schema.problems import Mark, Problem, did_you_mean, missing, nearest, one_per_cause, table_name, wrong_type
+from vmrun.schema.problems import (
+    MAX_FINDINGS,
+    Mark,
+    Problem,
+    did_you_mean,
+    listed,
+    missing,
+    nearest,
+    one_per_cause,
+    table_name,
+    wrong_type,
+)
 from vmrun.schema.read import Reader
 from vmrun.schema.sets import override
 from vmrun.schema.tree import APPEND, WHOLE_FILE, Node, Origin, Source, find, matches, merge, plain, settle, walk
@@ -26,8 +37,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 """The format version that this vmrun reads."""
 
-LONGEST = 400
-"""The longest message, in characters: values of a manifest stand in some, and may be of any length."""
+MAX_WORK = 1 << 20
+"""Values times profiles: what checking the profiles that are not chosen may cost, each with the whole manifest."""
 
 PATHS = (
     ("boot", "kernel", "path"),
@@ -102,6 +113,9 @@ def load_manifest(
     found += _other_profiles(root, profile, known, result, name, os.environ if env is None else env, found)
     found.sort(key=_order)
     errors = tuple(d for d in found if d.severity == "error")
+    if len(errors) > MAX_FINDINGS:
+        more = f"{name} has more findings than the {MAX_FINDINGS} that are shown"
+        errors = (*errors[:MAX_FINDINGS], Diagnostic("E053", more, help="mend these, and check again"))
     if errors or result.manifest is None:
         raise ManifestError(errors + tuple(d for d in found if d.severity != "error"))
     sources = tuple(Path(p) for p in reader.files)
@@ -144,7 +158,7 @@ def _choose(base: Node, profile: str | None) -> tuple[Node, list[Problem]]:
         return merge(base, node), []
     table = find(base, ("profile",))
     names = list(table.value) if table is not None and isinstance(table.value, dict) else []
-    remedy = f"profiles are {', '.join(names)}" if names else "the manifest has no [profile.NAME] table"
+    remedy = f"profiles are {listed(names)}" if names else "the manifest has no [profile.NAME] table"
     label = did_you_mean(nearest(profile, names))
     return base, [Problem("E025", ("profile",), f"unknown profile `{profile}`", label, remedy, part="key")]
 
@@ -171,13 +185,22 @@ def _other_profiles(
     table = find(base, ("profile",))
     if table is None or not isinstance(table.value, dict):
         return []
+    # A profile is checked without the others, which are the longest part of a manifest with many.
+    alone = Node({k: v for k, v in base.value.items() if k != "profile"}, base.origin)
+    if sum(1 for _ in walk(alone)) * len(table.value) > MAX_WORK:
+        message = f"{len(table.value)} profiles are too many for a manifest of this size"
+        problem = Problem("E006", ("profile",), message, None, "put some into files that extend this one", part="key")
+        return _diagnostics([problem], base)
     more: list[Diagnostic] = []
     seen = {(d.code, d.span) for d in found}
+    known_already = frozenset(result.problems)
     for other, node in table.value.items():
+        if len(more) > MAX_FINDINGS:
+            break
         if other == chosen or not isinstance(node.value, dict):
             continue
-        changed = _evaluate(merge(base, node), known, env, name)
-        ours = [p for p in changed.problems if p not in result.problems]
+        changed = _evaluate(merge(alone, node), known, env, name)
+        ours = [p for p in changed.problems if p not in known_already]
         for finding in _diagnostics(one_per_cause(ours), changed.tree):
             # What this release does not carry may wait in a profile that nobody chose.
             wanted = finding.severity == "error" and finding.code != "E050"
@@ -287,7 +310,7 @@ def _diagnostics(problems: Iterable[Problem], tree: Node) -> list[Diagnostic]:
     return [
         Diagnostic(
             p.code,
-            p.message if len(p.message) <= LONGEST else f"{p.message[:LONGEST]}…",
+            p.message,
             p.key,
             _span(tree, p.key, p.part),
             p.label,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vmrun.schema.fields import (
     Argument,
-    CmdlineWord,
+    Cmdline,
     CpuModel,
     DebianPackage,
     DebianSuite,
@@ -49,6 +49,10 @@ class Machine(Table):
 
     board: str = Field(description="The machine's kind, which fixes its memory map and interrupt numbers.")
     accel: Literal["auto", "kvm", "soft", "qemu"] = Field("auto", description="The engine that runs the guest.")
+    jit: bool = Field(
+        True,
+        description="Let the `soft` engine translate the guest's code into the host's, where it can.",
+    )
     tables: Literal["auto", "fdt", "acpi", "mptable"] = Field(
         "auto", description="How the guest learns of its hardware."
     )
@@ -116,15 +120,19 @@ class Boot(Table):
     """What the machine boots."""
 
     kernel: Artifact | None = Field(None, description="The kernel, or a flat image entered in its place.")
-    protocol: Literal["auto", "bzimage", "elf", "pvh"] = Field(
-        "auto", description="How an x86 kernel is entered: a bzImage as it is, or its vmlinux in 64-bit mode or by PVH."
+    protocol: Literal["auto", "bzimage", "elf", "pvh", "flat"] = Field(
+        "auto",
+        description="How the kernel is entered, where its format does not say: on x86 a bzImage as it is, or its"
+        " vmlinux in 64-bit mode or by PVH; on riscv64 a flat image, such as U-Boot's u-boot.bin, at its first byte.",
     )
     modules: tuple[ModuleName, ...] = Field(
         (), description="Kernel modules from the kernel's package, loaded in this order with what they need."
     )
     initrd: Initrd | None = Field(None, description="The initramfs: built, or a file.")
-    cmdline: tuple[CmdlineWord, ...] = Field(
-        (), description="Kernel parameters; console= and the like are derived from the devices unless given."
+    cmdline: Cmdline = Field(
+        (),
+        description="Kernel parameters; console= and the like are derived from the devices unless given."
+        " A string is the whole command line as it stands, for guests that are no Linux too.",
     )
     firmware: Firmware | None = Field(None, description="Firmware to boot by.")
 

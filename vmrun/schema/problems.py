@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from vmrun.errors import Key
 from vmrun.frozen import frozen
+from vmrun.schema.tree import is_index
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 KEYED_TABLES = ("disk", "net", "share", "console", "device", "profile")
 """Tables whose keys are names that the user chooses."""
+_OF_NAMES = tuple((name,) for name in (*KEYED_TABLES, "vars", "matrix"))
 
 _EXPECTED = {
     "int_type": "an integer",
@@ -33,6 +36,14 @@ _EXAMPLES = {
     ("memory", "size"): 'size = "256MiB"',
     ("boot", "kernel"): 'kernel = { path = "vmlinux" }',
 }
+
+
+MAX_FINDINGS = 256
+"""How many findings on a manifest are shown: nobody reads more, and each costs its time."""
+_LONGEST_NAME = 64
+"""The longest name that is compared with others; each name that the format has is shorter."""
+_MOST_NAMES = 64
+"""How many names of a manifest's own are compared, or listed, at most."""
 
 
 @frozen
@@ -69,16 +80,21 @@ def dotted(key: Iterable[str]) -> str:
     return ".".join(key)
 
 
+def is_item(key: Key) -> bool:
+    """Tell whether ``key`` is an item of an array, rather than a name that a user made of digits."""
+    return len(key) > 1 and is_index(key[-1]) and key[:-1] not in _OF_NAMES
+
+
 def table_name(key: Key) -> str:
     """Return where a key stands, for a reader: ``in [disk.root]``, or ``at the top level``."""
-    if key and key[-1].isdecimal():
+    if is_item(key):
         return f"in {described(key)}"
     return f"in [{dotted(key)}]" if key else "at the top level"
 
 
 def described(key: Key) -> str:
     """Return a key, or an item of an array, for a reader: ``item 2 of `cmdline` in [boot]``."""
-    if key[-1].isdecimal() and len(key) > 1:
+    if is_item(key):
         return f"item {int(key[-1]) + 1} of {described(key[:-1])}"
     return f"`{key[-1]}` {table_name(key[:-1])}" if len(key) > 1 else f"`{key[-1]}`"
 
@@ -99,12 +115,19 @@ def toml_type(value: object) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the one of ``names`` that ``name`` was probably meant to be, or None."""
+    """Return the one of ``names``, the first `_MOST_NAMES`, that ``name`` was probably meant to be, or None."""
     import difflib
 
-    lowered = {n.lower().replace("_", "-"): n for n in names}
+    if len(name) > _LONGEST_NAME:
+        return None
+    lowered = {n.lower().replace("_", "-"): n for n in islice(names, _MOST_NAMES) if len(n) <= _LONGEST_NAME}
     close = difflib.get_close_matches(name.lower().replace("_", "-"), lowered, n=1, cutoff=0.6)
     return lowered[close[0]] if close else None
+
+
+def listed(names: Collection[str]) -> str:
+    """Return names for a reader, the first `_MOST_NAMES` of them."""
+    return ", ".join(islice(names, _MOST_NAMES)) + (", …" if len(names) > _MOST_NAMES else "")
 
 
 def did_you_mean(suggestion: str | None) -> str | None:
@@ -169,8 +192,8 @@ def keys_of(key: Key) -> list[str]:
 
 
 def from_pydantic(errors: Iterable[ErrorDetails]) -> list[Problem]:
-    """Return one problem an error, in pydantic's order."""
-    return [_translate(e) for e in errors]
+    """Return one problem an error, in pydantic's order, one more than is shown at most."""
+    return [_translate(e) for e in islice(errors, MAX_FINDINGS + 1)]
 
 
 def _translate(error: ErrorDetails) -> Problem:

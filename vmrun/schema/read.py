@@ -7,12 +7,30 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tomli
 
+from vmrun import regular
 from vmrun.errors import Diagnostic, Label, Span
-from vmrun.schema.tree import APPEND, Node, Origin, Source, TooDeepError, expand, merge, wrap
+from vmrun.schema.tree import (
+    APPEND,
+    MAX_DEPTH,
+    MAX_VALUES,
+    BeyondError,
+    Node,
+    Origin,
+    Source,
+    expand,
+    merge,
+    walk,
+    wrap,
+)
+
+if TYPE_CHECKING:
+    from vmrun.schema.spans import Places
 
 MAX_BYTES = 1 << 20
 """The largest manifest file, in bytes."""
@@ -20,13 +38,20 @@ MAX_CHAIN = 16
 """How many files may extend each other in a row."""
 MAX_FILES = 64
 """How many files one manifest may be made from."""
+MAX_ASKED = 256
+"""How often the files of one manifest may name one to extend, the same ones again among them."""
 
 
 def place(origin: Origin, part: str = "value") -> Span:
-    """Return where ``origin`` stands in its file. This parses the file again: for errors alone."""
-    from vmrun.schema.spans import places
-
+    """Return where ``origin`` stands in its file."""
     return places(origin.source.name, origin.source.text).find(origin.key, part)
+
+
+def places(file: str, text: str) -> Places:
+    """Return the places of a text. This parses it again: for errors alone."""
+    from vmrun.schema import spans
+
+    return spans.places(file, text)
 
 
 class Reader:
@@ -40,6 +65,8 @@ class Reader:
         self.files: list[str] = []
         self.documents: list[Node] = []
         self._trees: dict[str, Node] = {}
+        self._room = MAX_VALUES
+        self._asked = 0
 
     def manifest(self, name: str) -> Node:
         """Return the manifest in the file ``name`` merged with what it extends; empty where it could not be read."""
@@ -48,7 +75,7 @@ class Reader:
 
     def _read(self, name: str, above: tuple[str, ...], asked: Origin | None) -> Node | None:
         """Return the tree of one file; ``above`` are the files that lead to it, ``asked`` is who names it."""
-        real = _real(name)
+        real = real_path(name)
         if asked and real in above:
             self._refuse("E008", f"{name} extends itself", asked, "already on the way here")
             return None
@@ -81,14 +108,13 @@ class Reader:
     def _text(self, name: str, asked: Origin | None) -> str | None:
         code = "E007" if asked else "E001"
         try:
-            with open(name, "rb") as file:
-                data = file.read(MAX_BYTES + 1)
+            data = regular.read(name, MAX_BYTES + 1)
         except FileNotFoundError:
             remedy = "a path is from the folder of the file that names it" if asked else "check the path"
             self._refuse(code, f"no manifest {name}{' to extend' if asked else ''}", asked, remedy=remedy)
             return None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+        except OSError as error:
+            reason = error.strerror or str(error)
             code = "E007" if asked else "E002"
             self._refuse(code, f"cannot read {name}: {reason.lower()}", asked, remedy="give a file that can be read")
             return None
@@ -107,15 +133,18 @@ class Reader:
 
     def _parse(self, source: Source) -> Node | None:
         try:
-            return wrap(tomli.loads(source.text), source)
+            tree = wrap(tomli.loads(source.text), lambda key: Origin(source, key), self._room)
+            self._room -= sum(1 for _ in walk(tree))
+            return tree
         except tomli.TOMLDecodeError as error:
             self.findings.append(_syntax(source, error))
-        except TooDeepError as error:
-            self._at("E006", f"a value is {error}", place(Origin(source, error.key)))
+        except BeyondError as error:
+            self._at("E006", str(error), place(Origin(source, error.key)))
         except (ValueError, RecursionError) as error:
-            # Python's own limits: the depth of its calls, the digits of an integer.
-            reason = "a value is nested too deep" if isinstance(error, RecursionError) else "a number is too long"
-            self._at("E006", reason, Span(source.name, 1, 1, 1, 1))
+            # Limits of tomli and of Python: the depth of values, the digits of an integer.
+            deep = f"a value is nested more than {MAX_DEPTH} levels deep"
+            reason = deep if isinstance(error, RecursionError) else "an integer has more than 64 bits"
+            self._at("E006", reason, places(source.name, source.text).beyond(sys.get_int_max_str_digits()))
         return None
 
     def _set_and_appended(self, document: Node) -> None:
@@ -138,7 +167,12 @@ class Reader:
         items = node.value if node is not None and isinstance(node.value, list) else []
         folder = Path(document.origin.source.name).parent
         names = [i for i in items if isinstance(i.value, str)]
-        trees = [self._read(os.path.normpath(folder / i.value), above, i.origin) for i in names]
+        self._asked += len(names)
+        if self._asked > MAX_ASKED:
+            self._refuse("E009", f"manifests extend others more than {MAX_ASKED} times", names[-1].origin)
+            return []
+        # `..` stays: behind a link it is the folder above the link's target, as the system has it for every path.
+        trees = [self._read(str(folder / i.value), above, i.origin) for i in names]
         return [tree for tree in trees if tree is not None]
 
     def _refuse(
@@ -158,7 +192,8 @@ class Reader:
         self.findings.append(Diagnostic(code, message, None, span, label, remedy, labels))
 
 
-def _real(name: str) -> str:
+def real_path(name: str) -> str:
+    """Return the absolute path of a file without links, as far as there is one."""
     try:
         return os.path.realpath(name)
     except (OSError, ValueError):  # a NUL in the name: opening it says so
@@ -176,8 +211,6 @@ def _with_profiles(document: Node) -> Node:
 
 def _syntax(source: Source, error: tomli.TOMLDecodeError) -> Diagnostic:
     """Return E004 for what tomli refuses, or E005 with both places where a key is defined twice."""
-    from vmrun.schema.spans import places
-
     if "verwrite" in error.msg or "twice" in error.msg or "uplicate" in error.msg or "mutate" in error.msg:
         twice = places(source.name, source.text).twice
         if twice:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import tomli
 
 from vmrun.errors import Diagnostic, Key, Span
-from vmrun.schema.tree import APPEND, MAX_DEPTH, WHOLE_FILE, Node, Origin, Source, merge
+from vmrun.schema.tree import APPEND, MAX_DEPTH, WHOLE_FILE, BeyondError, Node, Origin, Source, merge, wrap
 
 NAME = "<--set>"
 """The file's name that diagnostics give to the arguments of --set; each argument is a line."""
@@ -43,7 +44,11 @@ def override(tree: Node, sets: Sequence[str]) -> tuple[Node, list[Diagnostic]]:
             findings.append(Diagnostic("E026", message, None, span, None, "change the manifest, or extend it"))
             continue
         origin = Origin(source, (str(line),))
-        node = _node(_value(value), origin)
+        try:
+            node = wrap(_value(value), partial(_same, origin))
+        except BeyondError as error:
+            findings.append(Diagnostic("E006", f"`{name}`: {error}", None, span))
+            continue
         if key[-1].endswith(APPEND) and not isinstance(node.value, list):
             node = Node([node], origin)
         for part in reversed(key):
@@ -52,12 +57,9 @@ def override(tree: Node, sets: Sequence[str]) -> tuple[Node, list[Diagnostic]]:
     return tree, findings
 
 
-def _node(value: Any, origin: Origin) -> Node:
-    if isinstance(value, dict):
-        return Node({k: _node(v, origin) for k, v in value.items()}, origin)
-    if isinstance(value, list):
-        return Node([_node(v, origin) for v in value], origin)
-    return Node(value, origin)
+def _same(origin: Origin, key: Key) -> Origin:
+    """Return the one origin that every part of a value of ``--set`` has."""
+    return origin
 
 
 def _key(text: str) -> Key | None:
@@ -65,18 +67,20 @@ def _key(text: str) -> Key | None:
     append = text.endswith(APPEND)
     try:
         value = tomli.loads(f"{text.removesuffix(APPEND)} = 0")
-    except ValueError:
+    except (ValueError, RecursionError):  # tomli bounds the parts of a key
         return None
-    key: Key = ()
+    key: list[str] = []
     table: Any = value
     while isinstance(table, dict):
         if len(table) != 1:
             return None
         name, table = next(iter(table.items()))
-        key = (*key, name)
+        key.append(name)
     if not key or table != 0:
         return None
-    return (*key[:-1], key[-1] + APPEND) if append else key
+    if append:
+        key[-1] += APPEND
+    return tuple(key)
 
 
 def _value(text: str) -> Any:

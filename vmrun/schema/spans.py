@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING
 import tomli
 
 from vmrun.errors import Key, Span
+from vmrun.schema.tree import MAX_DEPTH
 
 if TYPE_CHECKING:
     from tree_sitter import Node as Syntax
 
 _KEYS = ("bare_key", "quoted_key")
-_MAX_DEPTH = 64
+_DEEPEST = MAX_DEPTH + 1
+"""How long the keys are that have places: the first that is refused for its depth is one of them."""
+_STRIDE = 1024
+_CONTINUATION = bytes(range(0x80, 0xC0))
+"""Bytes that are not the first of a character of UTF-8."""
 
 
 class Places:
@@ -32,13 +37,14 @@ class Places:
         import tree_sitter_toml
 
         self._file = file
-        self._lines = text.encode().split(b"\n")
+        self._columns = _Columns(text)
         self._places: dict[tuple[Key, str], Span] = {}
         self._arrays: dict[Key, int] = {}
         self._headers: set[Key] = set()
         self.twice: list[tuple[Key, Span, Span]] = []
         parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_toml.language()))
-        self._document(parser.parse(text.encode()).root_node)
+        self._root = parser.parse(text.encode()).root_node
+        self._document(self._root)
 
     def find(self, key: Key, part: str) -> Span:
         """Return the place of ``key``, or of the nearest table above it; the text's first character for the root."""
@@ -48,30 +54,45 @@ class Places:
                 return span
         return Span(self._file, 1, 1, 1, 1)
 
-    def _column(self, row: int, byte: int) -> int:
-        line = self._lines[row] if row < len(self._lines) else b""
-        return len(line[:byte].decode(errors="replace")) + 1
+    def beyond(self, digits: int) -> Span:
+        """Return the first value or key that nests beyond `MAX_DEPTH`, or number of more than ``digits`` characters.
+
+        It is where a parser gave up at a limit of its own; the text's first character where there is no such place.
+        """
+        cursor, depth = self._root.walk(), 0
+        while True:
+            node = cursor.node
+            if node is not None and (depth > MAX_DEPTH or _is_beyond(node, digits)):
+                return self._span(node, node)
+            nests = node is not None and node.type in ("array", "inline_table")
+            if (node is None or node.type not in ("dotted_key", *_KEYS)) and cursor.goto_first_child():
+                depth += nests
+                continue
+            while not cursor.goto_next_sibling():
+                if not cursor.goto_parent():
+                    return Span(self._file, 1, 1, 1, 1)
+                depth -= cursor.node is not None and cursor.node.type in ("array", "inline_table")
 
     def _span(self, first: Syntax, last: Syntax) -> Span:
         start, end = first.start_point, last.end_point
         return Span(
             self._file,
             start.row + 1,
-            self._column(start.row, start.column),
+            self._columns.of(start.row, start.column),
             end.row + 1,
-            self._column(end.row, end.column),
+            self._columns.of(end.row, end.column),
         )
 
     def _document(self, root: Syntax) -> None:
         for node in root.children:
             if node.type == "pair":
-                self._pair(node, (), 0)
+                self._pair(node, ())
             elif node.type in ("table", "table_array_element"):
                 self._table(node)
 
     def _table(self, node: Syntax) -> None:
         children = node.children
-        parts = _parts(children[1]) if len(children) > 2 else []
+        parts = _parts(children[1])[:_DEEPEST] if len(children) > 2 else []
         is_array = node.type == "table_array_element"
         key: Key = ()
         for index, part in enumerate(parts):
@@ -94,35 +115,63 @@ class Places:
         self._places.setdefault((key, "value"), self._span(children[0], children[2]))
         for child in children[3:]:
             if child.type == "pair":
-                self._pair(child, key, 0)
+                self._pair(child, key)
 
-    def _pair(self, node: Syntax, table: Key, depth: int) -> None:
+    def _pair(self, node: Syntax, table: Key) -> None:
         children = [c for c in node.children if c.type != "comment"]
-        if len(children) < 3 or depth > _MAX_DEPTH:
+        if len(children) < 3:
             return
         key = table
         parts = _parts(children[0])
-        for part in parts:
+        for part in parts[: _DEEPEST - len(table)]:
             key = (*key, _name(part))
             span = self._span(part, part)
             if part is parts[-1] and ((key, "key") in self._places):
                 self.twice.append((key, self._places[(key, "key")], span))
             self._places.setdefault((key, "key"), span)
+        if len(table) + len(parts) > _DEEPEST:
+            return
         self._places.setdefault((key, "inline"), self._span(parts[0], parts[-1]) if parts else self._span(node, node))
-        self._value(children[2], key, depth + 1)
+        self._value(children[2], key)
 
-    def _value(self, node: Syntax, key: Key, depth: int) -> None:
+    def _value(self, node: Syntax, key: Key) -> None:
         self._places.setdefault((key, "value"), self._span(node, node))
-        if depth > _MAX_DEPTH:
+        if len(key) == _DEEPEST:
             return
         if node.type == "inline_table":
             for child in node.children:
                 if child.type == "pair":
-                    self._pair(child, key, depth + 1)
+                    self._pair(child, key)
         elif node.type == "array":
             items = [c for c in node.children if c.is_named and c.type != "comment"]
             for index, item in enumerate(items):
-                self._value(item, (*key, str(index)), depth + 1)
+                self._value(item, (*key, str(index)))
+
+
+class _Columns:
+    """From bytes of a line, as a syntax tree counts, to columns in characters, in a time that no line's length sets."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = text.encode().split(b"\n")
+        self._counts: dict[int, list[int]] = {}
+
+    def of(self, row: int, byte: int) -> int:
+        """Return the column (from 1) of byte ``byte`` of line ``row`` (both from 0)."""
+        line = self._lines[row] if row < len(self._lines) else b""
+        if row not in self._counts:
+            count, counts = 0, [0]
+            for start in range(0, len(line), _STRIDE):
+                count += len(line[start : start + _STRIDE].translate(None, _CONTINUATION))
+                counts.append(count)
+            self._counts[row] = counts
+        stride = min(byte, len(line)) // _STRIDE
+        rest = line[stride * _STRIDE : byte]
+        return self._counts[row][stride] + len(rest.translate(None, _CONTINUATION)) + 1
+
+
+def _is_beyond(node: Syntax, digits: int) -> bool:
+    length = node.end_byte - node.start_byte
+    return (node.type == "integer" and length > digits) or (node.type == "dotted_key" and len(_parts(node)) > MAX_DEPTH)
 
 
 def _parts(node: Syntax) -> list[Syntax]:

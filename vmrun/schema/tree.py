@@ -6,7 +6,7 @@ one tree, and each node still knows its `Origin`, so that an error points at the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from vmrun.errors import Key
@@ -14,6 +14,12 @@ from vmrun.frozen import frozen
 
 MAX_DEPTH = 32
 """How deep tables and arrays may nest; the format itself needs five."""
+
+MAX_VALUES = 1 << 14
+"""How many values, tables and arrays among them, the files of one manifest may hold together."""
+
+INTEGERS = range(-(1 << 63), 1 << 63)
+"""TOML 1.0: an integer that 64 bits with a sign do not hold is an error."""
 
 APPEND = "+"
 """The suffix of a key whose array is appended to what the merge has so far."""
@@ -56,24 +62,37 @@ class Node:
         self.origin = origin
 
 
-class TooDeepError(ValueError):
-    """A value nested beyond `MAX_DEPTH`; ``key`` says where."""
+class BeyondError(ValueError):
+    """A value beyond a limit of the format: `MAX_DEPTH`, `MAX_VALUES` or `INTEGERS`; ``key`` says where."""
 
-    def __init__(self, key: Key) -> None:
-        super().__init__(f"nested more than {MAX_DEPTH} levels deep")
+    def __init__(self, message: str, key: Key) -> None:
+        super().__init__(message)
         self.key = key
 
 
-def wrap(value: Any, source: Source, key: Key = ()) -> Node:
-    """Return the tree of a parsed TOML value. Raise TooDeepError beyond `MAX_DEPTH`."""
-    if len(key) > MAX_DEPTH:
-        raise TooDeepError(key)
-    origin = Origin(source, key)
-    if isinstance(value, dict):
-        return Node({k: wrap(v, source, (*key, k)) for k, v in value.items()}, origin)
-    if isinstance(value, list):
-        return Node([wrap(v, source, (*key, str(i))) for i, v in enumerate(value)], origin)
-    return Node(value, origin)
+def wrap(value: Any, origin: Callable[[Key], Origin], room: int = MAX_VALUES) -> Node:
+    """Return the tree of a parsed TOML value, each node with the ``origin`` of its key.
+
+    Raise BeyondError for a limit, or for more than ``room`` values.
+    """
+    left = room
+
+    def visit(value: Any, key: Key) -> Node:
+        nonlocal left
+        left -= 1
+        if len(key) > MAX_DEPTH:
+            raise BeyondError(f"a value is nested more than {MAX_DEPTH} levels deep", key)
+        if left < 0:
+            raise BeyondError(f"the manifest has more than {MAX_VALUES} values", key)
+        if isinstance(value, dict):
+            return Node({k: visit(v, (*key, k)) for k, v in value.items()}, origin(key))
+        if isinstance(value, list):
+            return Node([visit(v, (*key, str(i))) for i, v in enumerate(value)], origin(key))
+        if isinstance(value, int) and value not in INTEGERS:
+            raise BeyondError("an integer has more than 64 bits", key)
+        return Node(value, origin(key))
+
+    return visit(value, ())
 
 
 def plain(node: Node) -> Any:
@@ -97,12 +116,17 @@ def walk(node: Node, key: Key = ()) -> Iterator[tuple[Key, Node]]:
             yield from walk(child, (*key, str(index)))
 
 
+def is_index(part: str) -> bool:
+    """Tell whether a part of a key can be the index of an array's item: short enough to be one, in plain digits."""
+    return len(part) < 8 and part.isascii() and part.isdigit()
+
+
 def find(node: Node, key: Key) -> Node | None:
     """Return the node at ``key``, or None."""
     for part in key:
         if isinstance(node.value, dict) and part in node.value:
             node = node.value[part]
-        elif isinstance(node.value, list) and part.isdecimal() and int(part) < len(node.value):
+        elif isinstance(node.value, list) and is_index(part) and int(part) < len(node.value):
             node = node.value[int(part)]
         else:
             return None

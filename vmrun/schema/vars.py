@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vmrun.errors import Key
-from vmrun.schema.problems import Problem, did_you_mean, nearest
+from vmrun.schema.problems import MAX_FINDINGS, Problem, did_you_mean, listed, nearest
 from vmrun.schema.tree import Node
 
 _PLACE = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
@@ -85,9 +85,9 @@ class Variables:
             self._refuse("E023", key, f"`${{{name}}}` is no variable", "write $${ for a literal ${")
             return _UNSET
         if name not in self._nodes:
-            known = f"variables are {', '.join(self._nodes)}" if self._nodes else "declare it in [vars]"
+            known = f"variables are {listed(self._nodes)}" if self._nodes else "declare it in [vars]"
             remedy = f"{known}; write $${{{name}}} for a literal ${{{name}}}"
-            label = did_you_mean(nearest(name, self._nodes))
+            label = did_you_mean(nearest(name, self._nodes)) if len(self.problems) < MAX_FINDINGS else None
             self.problems.append(Problem("E021", key, f"undefined variable `{name}`", label, remedy))
             return _UNSET
         return self.value(name)

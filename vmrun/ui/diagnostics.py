@@ -9,7 +9,10 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TextIO
 
-from vmrun.errors import Diagnostic, Span
+from vmrun import regular
+from vmrun.errors import Diagnostic, Label, Span
+from vmrun.frozen import evolve
+from vmrun.printable import clean, cut
 
 Piece = tuple[str, str]
 """Text and its style, a rich style or empty."""
@@ -18,12 +21,25 @@ Line = list[Piece]
 TAB = "    "
 WIDEST = 160
 """The widest piece of a source line that is shown, in columns; a longer one is cut around its caret."""
+_NEAR = 8 * WIDEST
+"""How many characters of a long line are looked at: more than are shown, though some take no column."""
 _SEVERITY_STYLE = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 
 
-def clean(text: str) -> str:
-    """Return ``text`` on one line, with whatever could move a cursor written as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def bounded(finding: Diagnostic) -> Diagnostic:
+    """Return ``finding`` with each of its texts cut to what is shown, in every format."""
+
+    def optional(text: str | None) -> str | None:
+        return None if text is None else cut(text)
+
+    return evolve(
+        finding,
+        message=cut(finding.message),
+        key=None if finding.key is None else tuple(map(cut, finding.key)),
+        label=optional(finding.label),
+        help=optional(finding.help),
+        labels=tuple(Label(cut(label.text), label.span) for label in finding.labels),
+    )
 
 
 class Texts:
@@ -36,8 +52,7 @@ class Texts:
         """Return line ``number`` (from 1) of ``file``, or None where it cannot be had."""
         if file not in self._lines:
             try:
-                with open(file, encoding="utf-8-sig", errors="replace", newline="") as stream:
-                    self._lines[file] = stream.read(1 << 20).split("\n")
+                self._lines[file] = regular.read(file, 1 << 20).decode("utf-8-sig", "replace").split("\n")
             except OSError:
                 self._lines[file] = []
         lines = self._lines[file]
@@ -60,22 +75,34 @@ def _columns(text: str) -> int:
 
 def _window(line: str, first: int, last: int) -> tuple[str, int, int]:
     """Return the piece of ``line`` to show, and the caret's first column and width in it (columns from 0)."""
+    if len(line) > _NEAR:
+        # What is far from the caret is not shown, and a line may have a million characters.
+        low = max(0, first - _NEAR // 4)
+        near = line[low : low + _NEAR]
+        return _cut_window([_shown(c) for c in near], first - low, min(last - low, len(near)), low, len(line))
     shown = [_shown(c) for c in line]
     start = sum(_columns(s) for s in shown[:first])
     length = max(1, sum(_columns(s) for s in shown[first:last]))
     whole = "".join(shown)
     if _columns(whole) <= WIDEST:
         return whole, start, length
-    cut = max(0, first - WIDEST // 4)
-    piece = "".join(shown[cut : cut + WIDEST - 2])
-    front = "…" if cut else ""
-    back = "…" if cut + WIDEST - 2 < len(shown) else ""
-    start = _columns(front) + sum(_columns(s) for s in shown[cut:first])
-    return front + piece + back, start, min(length, max(1, WIDEST - start))
+    return _cut_window(shown, first, last, 0, len(line))
+
+
+def _cut_window(shown: list[str], first: int, last: int, low: int, total: int) -> tuple[str, int, int]:
+    """Return what `_window` does for a line that is too wide: ``shown`` are ``total``'s characters from ``low`` on."""
+    begin = max(0, first - WIDEST // 4)
+    piece = shown[begin : begin + WIDEST - 2]
+    front = "…" if low + begin else ""
+    back = "…" if low + begin + len(piece) < total else ""
+    start = _columns(front) + sum(_columns(s) for s in shown[begin:first])
+    length = max(1, sum(_columns(s) for s in shown[first:last]))
+    return front + "".join(piece) + back, start, min(length, max(1, WIDEST - start))
 
 
 def full(finding: Diagnostic, texts: Texts) -> list[Line]:
     """Return a finding as a block of lines: what, where, the snippet with its labels, and the help."""
+    finding = bounded(finding)
     style = _SEVERITY_STYLE.get(finding.severity, "bold")
     lines: list[Line] = [[(f"{finding.severity}[{finding.code}]", style), (f": {clean(finding.message)}", "bold")]]
     marks: list[tuple[Span, str, bool]] = []
@@ -148,6 +175,7 @@ def show(findings: Sequence[Diagnostic], stream: TextIO, given: Mapping[str, str
 
 def concise(finding: Diagnostic) -> str:
     """Return a finding on one line: place, severity, code, message, and what to do."""
+    finding = bounded(finding)
     hint = "; ".join(text for text in (finding.label, finding.help) if text)
     place = f"{finding.span}: " if finding.span else ""
     return clean(f"{place}{finding.severity}[{finding.code}]: {finding.message}{f' ({hint})' if hint else ''}")

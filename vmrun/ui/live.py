@@ -7,6 +7,7 @@ instruction, and what follows are lines.
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -15,12 +16,13 @@ from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 from rich.rule import Rule
 from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
 
 from vmrun.plan.model import MachinePlan
+from vmrun.printable import clean
 from vmrun.run.outcome import Outcome
 from vmrun.ui import words
+from vmrun.ui.flow import Flow, piece
 from vmrun.ui.machine import draw_machine
 from vmrun.units import format_time_ns
 
@@ -75,7 +77,7 @@ class LiveView:
     def start(self, label: str, total: int | None) -> None:
         """Draw a transfer's bar."""
         self.finish()
-        self._transfer = self._progress.add_task(words.clean(label), total=total)
+        self._transfer = self._progress.add_task(clean(label), total=total)
         self._draw()
 
     def advance(self, done: int) -> None:
@@ -98,13 +100,11 @@ class LiveView:
         parts: list[RenderableType] = []
         if self._plan is not None:
             parts.append(draw_machine(self._plan))
-        line = Table.grid(padding=(0, 1))
-        steps: list[RenderableType] = [Text(f"✓ {name}", style="dim") for name, _ in self._phases[:-1]]
         if self._phases:
-            self._spinner.update(text=Text(self._phases[-1][0], style="bold"))
-            steps.append(self._spinner)
-        line.add_row("", *steps)
-        parts.append(line)
+            now = self._phases[-1][0]
+            over = (piece((f"✓ {name}", "dim")) for name in self._lengths() if name != now)
+            self._spinner.update(text=Text(now, style="bold"))
+            parts += [Padding(part, (0, 2)) for part in (Flow(over, gap=1), self._spinner)]
         if self._transfer is not None:
             parts.append(self._progress)
         return Group(*parts)
@@ -122,24 +122,26 @@ class LiveView:
         self._handed_over = True
         if self._plan is not None:
             self._console.print(draw_machine(self._plan))
-        shown = [Text.assemble((name, "dim"), " ", (format_time_ns(ns), "bold")) for name, ns in self._lengths()]
-        self._console.print(Padding(Text("  ").join(shown), (0, 2)))
+        shown = (piece((name, "dim"), " ", (format_time_ns(ns), "bold")) for name, ns in self._lengths().items())
+        self._console.print(Padding(Flow(shown, gap=2), (0, 2)))
         self._console.print(Rule(Text("console", style="dim"), style="bright_black"))
 
-    def _lengths(self) -> list[tuple[str, int]]:
-        """Return how long each phase took that ended before the newest."""
-        ends = [at for _, at in self._phases[1:]]
-        return [(name, end - at) for (name, at), end in zip(self._phases, ends, strict=False)]
+    def _lengths(self) -> dict[str, int]:
+        """Return how long the phases took that ended before the newest, those of the same name together."""
+        sums: dict[str, int] = {}
+        for (name, at), (_, end) in pairwise(self._phases):
+            sums[name] = sums.get(name, 0) + end - at
+        return sums
 
     # ---- lines at any time -----------------------------------------------------------------------------------------
 
     def warn(self, text: str) -> None:
         """Print a warning."""
-        self._console.print(Text.assemble(("warning: ", "bold yellow"), words.clean(text)), soft_wrap=True)
+        self._console.print(Text.assemble(("warning: ", "bold yellow"), clean(text)), soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Print a line for a person."""
-        self._console.print(Text.assemble(("vmrun: ", "bold cyan"), words.clean(text)), soft_wrap=True)
+        self._console.print(Text.assemble(("vmrun: ", "bold cyan"), clean(text)), soft_wrap=True)
 
     # ---- after the guest -------------------------------------------------------------------------------------------
 
@@ -150,7 +152,7 @@ class LiveView:
         mark = Text("✓ ", style="bold green") if good else Text("✗ ", style="bold red")
         self._console.print(Rule(style="bright_black" if good else "red"))
         verdict = Text.assemble(
-            " ", mark, (words.clean(outcome.detail), "bold"), ("  exit code ", "dim"),
+            " ", mark, (clean(outcome.detail), "bold"), ("  exit code ", "dim"),
             (str(outcome.code), "bold green" if good else "bold red"),
             ("  after ", "dim"), (words.seconds(words.total_ns(outcome)).strip(), "bold"),
         )  # fmt: skip
@@ -159,12 +161,12 @@ class LiveView:
             self._console.print(Text(f" {line}"), soft_wrap=True)
         self._console.print(Padding(_timeline(outcome, max(20, self._console.width - 4)), (0, 2)))
         for line in words.guest_error_lines(outcome):
-            self._console.print(Text.assemble(("   ! ", "yellow"), (words.clean(line), "dim")), soft_wrap=True)
+            self._console.print(Text.assemble(("   ! ", "yellow"), (clean(line), "dim")), soft_wrap=True)
         if self._verbose:
             counters = ", ".join(f"{name} {value:,}" for name, value in outcome.counters.items())
             self._console.print(Text(f"   {counters}", style="dim"), soft_wrap=True)
         if outcome.folder is not None and (words.died(outcome) or self._verbose):
-            self._console.print(Text.assemble(("   results ", "dim"), words.clean(outcome.folder)), soft_wrap=True)
+            self._console.print(Text.assemble(("   results ", "dim"), clean(outcome.folder)), soft_wrap=True)
 
     def close(self) -> None:
         """Leave the terminal without anything that lives."""
@@ -174,12 +176,13 @@ class LiveView:
 def _timeline(outcome: Outcome, width: int) -> RenderableType:
     """Draw the phases as one bar to scale, and their times below it."""
     total = max(1, words.total_ns(outcome))
-    bar, legend = Text(), Text()
+    bar = Text()
     for phase in outcome.phases:
         style = _PHASE_STYLES.get(phase.name, "white")
         end = round(phase.end_ns * width / total)
         bar.append("━" * max(0, end - len(bar)), style)
-        legend.append("● ", style).append(f"{phase.name} ", "dim")
-        legend.append(f"{format_time_ns(phase.end_ns - phase.start_ns)}   ", "bold")
-    legend.rstrip()
-    return Group(bar, legend)
+    legend = (
+        piece(("● ", _PHASE_STYLES.get(name, "white")), (f"{name} ", "dim"), (format_time_ns(ns), "bold"))
+        for name, ns in words.phase_lengths(outcome).items()
+    )
+    return Group(bar, Flow(legend))

@@ -6,6 +6,7 @@ import contextlib
 from typing import TextIO
 
 from vmrun.plan.model import MachinePlan
+from vmrun.printable import clean
 from vmrun.run.outcome import Outcome
 from vmrun.ui import words
 from vmrun.units import format_size
@@ -44,16 +45,16 @@ class PlainView:
 
     def warn(self, text: str) -> None:
         """Write a warning."""
-        self._line(f"warning: {words.clean(text)}", "warn")
+        self._line(f"warning: {clean(text)}", "warn")
 
     def note(self, text: str) -> None:
         """Write a line for a person."""
         if not self._quiet:
-            self._line(words.clean(text))
+            self._line(clean(text))
 
     def start(self, label: str, total: int | None) -> None:
         """Write what is fetched."""
-        self._label, self._total, self._done = words.clean(label), total, 0
+        self._label, self._total, self._done = clean(label), total, 0
         if not self._quiet:
             self._line(f"fetching {self._label}" + (f" ({format_mib(total)})" if total else ""))
 
@@ -78,10 +79,10 @@ class PlainView:
                 self._line(f"  {region.base:#012x}  RAM, {format_size(region.size)}")
             for device in plan.devices:
                 irq = "" if device.interrupt is None else f", interrupt {device.interrupt.number}"
-                self._line(words.clean(f"  {device.base:#012x}  {device.id}: {device.kind}{irq}"))
+                self._line(clean(f"  {device.base:#012x}  {device.id}: {device.kind}{irq}"))
             for blob in plan.blobs:
                 origin = f", {blob.origin}" if blob.origin else ""
-                self._line(words.clean(f"  {blob.gpa:#012x}  {blob.name}: {blob.size} bytes{origin}"))
+                self._line(clean(f"  {blob.gpa:#012x}  {blob.name}: {blob.size} bytes{origin}"))
 
     def outcome(self, outcome: Outcome) -> None:
         """Write how it ended; the end of the console where the guest died and nobody saw it."""
@@ -92,7 +93,7 @@ class PlainView:
                 self._line(f"| {line}", "dim")
         if not expected or not (self._brief or self._quiet):
             after = f" after {words.seconds(words.total_ns(outcome)).strip()}"
-            self._line(words.clean(f"{outcome.detail}{after}"), "bad" if outcome.code else "good")
+            self._line(clean(f"{outcome.detail}{after}"), "bad" if outcome.code else "good")
         for line in words.report_lines(outcome):
             self._line(line)
         if self._quiet:
@@ -101,11 +102,11 @@ class PlainView:
             self._line(words.phases_line(outcome), "dim")
         if self._verbose or dead:
             for line in words.guest_error_lines(outcome):
-                self._line(words.clean(line), "warn")
+                self._line(clean(line), "warn")
         if self._verbose:
             self._line(", ".join(f"{name} {value}" for name, value in outcome.counters.items()), "dim")
         if outcome.folder is not None and (self._verbose or dead):
-            self._line(f"results: {words.clean(outcome.folder)}")
+            self._line(f"results: {clean(outcome.folder)}")
 
     def close(self) -> None:
         """Nothing is left to do."""

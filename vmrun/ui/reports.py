@@ -8,8 +8,9 @@ from typing import Any
 from vmrun import __version__
 from vmrun.errors import Diagnostic, Span
 from vmrun.frozen import frozen
+from vmrun.printable import clean
 from vmrun.ui.catalogue import catalogue
-from vmrun.ui.diagnostics import Texts, clean, concise, full, plain
+from vmrun.ui.diagnostics import Texts, bounded, concise, full, plain
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -70,7 +71,7 @@ def json_text(checked: Sequence[Checked], texts: Texts) -> str:
             "labels": [{"text": label.text, "span": span(label.span)} for label in f.labels],
         }
         for c in checked
-        for f in c.findings
+        for f in map(bounded, c.findings)
     ]
     return json.dumps(found, indent=2) + "\n"
 
@@ -86,7 +87,7 @@ def github_text(checked: Sequence[Checked], texts: Texts) -> str:
 
     lines = []
     for c in checked:
-        for f in c.findings:
+        for f in map(bounded, c.findings):
             command = f.severity if f.severity in ("error", "warning") else "notice"
             span = _in_file(f.span)
             place = {"file": span.file if span else c.name}
@@ -121,6 +122,7 @@ def sarif_text(checked: Sequence[Checked], texts: Texts) -> str:
 
 
 def _sarif_result(finding: Diagnostic, rule: int) -> dict[str, Any]:
+    finding = bounded(finding)
     hint = "; ".join(text for text in (finding.label, finding.help) if text)
     result: dict[str, Any] = {
         "ruleId": finding.code,
@@ -164,7 +166,7 @@ def junit_text(checked: Sequence[Checked], texts: Texts) -> str:
         body = escape("\n".join(plain(full(f, texts)) for f in c.findings))
         if errors:
             failed += 1
-            message = quoteattr(clean(errors[0].message))
+            message = quoteattr(clean(bounded(errors[0]).message))
             cases.append(f"{head}>\n      <failure type={quoteattr(errors[0].code)} message={message}>{body}</failure>")
             cases.append("    </testcase>")
         elif body:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from vmrun.plan.model import MachinePlan
-from vmrun.run.outcome import CODE_DEAD, CODE_TIMEOUT, CODE_VMRUN, FAULT, Outcome
+from vmrun.printable import clean
+from vmrun.run.outcome import CODE_DEAD, CODE_TIMEOUT, CODE_VMRUN, FAULTS, Outcome
 from vmrun.units import format_size, format_time_ns
 
 FIRST_INSTRUCTION = "kernel"
 """The phase that begins with the guest's first instruction."""
-
-
-def clean(text: str) -> str:
-    """Return ``text`` on one line without anything that moves a cursor: part of it may be the guest's."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def seconds(ns: int) -> str:
@@ -32,12 +28,17 @@ def engine_line(plan: MachinePlan) -> str:
     return clean(f"engine {plan.engine}: {plan.why}")
 
 
-def phases_line(outcome: Outcome) -> str:
-    """Return every phase with its time, phases of the same name together."""
+def phase_lengths(outcome: Outcome) -> dict[str, int]:
+    """Return the nanoseconds of every phase by its name, phases of the same name together, in order."""
     sums: dict[str, int] = {}
     for phase in outcome.phases:
         sums[phase.name] = sums.get(phase.name, 0) + phase.end_ns - phase.start_ns
-    return " · ".join(f"{name} {format_time_ns(ns)}" for name, ns in sums.items())
+    return sums
+
+
+def phases_line(outcome: Outcome) -> str:
+    """Return every phase with its time."""
+    return " · ".join(f"{name} {format_time_ns(ns)}" for name, ns in phase_lengths(outcome).items())
 
 
 def total_ns(outcome: Outcome) -> int:
@@ -52,7 +53,7 @@ def guest_error_lines(outcome: Outcome) -> list[str]:
 
 def report_lines(outcome: Outcome) -> list[str]:
     """Return what the engine tells of a fault beyond the verdict, line by line."""
-    lines = outcome.report.splitlines() if outcome.reason == FAULT else []
+    lines = outcome.report.splitlines() if outcome.reason in FAULTS else []
     return [f"  {clean(line)}" for line in lines if line != outcome.detail]
 
 

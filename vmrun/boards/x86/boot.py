@@ -44,7 +44,8 @@ def kernel(files: BootFiles, protocol: str) -> X86Kernel:
         segment = Segment(_ASSUMED_AT, 0, size, size)
         entered = "elf" if protocol == "auto" else protocol
         return X86Kernel(entered, "", (segment,), _ASSUMED_AT, b"", vmlinux.INITRD_MAX, vmlinux.CMDLINE_MAX)
-    with Source(files.kernel.path, key=("boot", "kernel")) as source:
+    file = files.kernel
+    with Source(file.path, key=("boot", "kernel"), name=file.origin or None) as source:
         return detect_x86(source, protocol)
 
 

@@ -59,9 +59,7 @@ REGISTERS = RegisterMap(
 
 
 def _sources(device: DevicePlan) -> int:
-    sources = device.properties.get("sources", SOURCES)
-    assert isinstance(sources, int)
-    return sources
+    return device.number("sources", SOURCES)
 
 
 def line(wired: Interrupt) -> tuple[int, ...]:
@@ -98,6 +96,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Live:
 DEVICE = DeviceType(
     kind="aplic",
     doc="RISC-V advanced platform-level interrupt controller: wired lines become messages",
+    owner="board",
     compatible=("qemu,aplic", "riscv,aplic"),
     needs=Needs(size=SIZE, trigger=None),
     properties={"sources": Property("integer", "Interrupt sources.", default=SOURCES, minimum=1, maximum=MAX_SOURCES)},

@@ -31,6 +31,7 @@ def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
 DEVICE = DeviceType(
     kind="gicv2",
     doc="GICv2's distributor, which KVM serves in the kernel",
+    owner="board",
     compatible=("arm,cortex-a15-gic",),
     needs=Needs(size=0x10000, align=0x1000, trigger=None),
     fdt=fdt,

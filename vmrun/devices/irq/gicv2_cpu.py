@@ -10,6 +10,7 @@ from vmrun.devices.model import DeviceType, Needs, in_kernel
 DEVICE = DeviceType(
     kind="gicv2-cpu",
     doc="GICv2's interface of each CPU, which KVM serves in the kernel",
+    owner="board",
     needs=Needs(size=0x10000, align=0x1000, trigger=None),
     realize=in_kernel,
 )

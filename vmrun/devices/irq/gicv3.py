@@ -33,6 +33,7 @@ def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
 DEVICE = DeviceType(
     kind="gicv3",
     doc="GICv3's distributor, which KVM serves in the kernel",
+    owner="board",
     compatible=("arm,gic-v3",),
     needs=Needs(size=0x10000, align=0x10000, trigger=None),
     fdt=fdt,

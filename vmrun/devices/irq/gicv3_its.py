@@ -25,6 +25,7 @@ def node(device: DevicePlan) -> FdtNode:
 DEVICE = DeviceType(
     kind="gicv3-its",
     doc="GICv3's interrupt translation service, which KVM serves in the kernel",
+    owner="board",
     compatible=("arm,gic-v3-its",),
     needs=Needs(size=0x20000, align=0x10000, trigger=None),
     realize=in_kernel,

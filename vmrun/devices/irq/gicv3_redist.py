@@ -14,6 +14,7 @@ FRAMES = 0x20000
 DEVICE = DeviceType(
     kind="gicv3-redist",
     doc="GICv3's redistributors, which KVM serves in the kernel",
+    owner="board",
     needs=Needs(size=FRAMES, align=0x10000, trigger=None),
     realize=in_kernel,
 )

@@ -45,9 +45,7 @@ INDIRECT = RegisterMap(
 
 
 def _ids(device: DevicePlan) -> int:
-    ids = device.properties.get("ids", IDS)
-    assert isinstance(ids, int)
-    return ids
+    return device.number("ids", IDS)
 
 
 def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
@@ -83,6 +81,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Served:
 DEVICE = DeviceType(
     kind="imsic",
     doc="RISC-V incoming MSI controllers, one of S-mode a hart",
+    owner="board",
     compatible=("qemu,imsics", "riscv,imsics"),
     needs=Needs(size=PAGE, trigger=None),
     properties={"ids": Property("integer", "Interrupt identities.", default=IDS, minimum=63, maximum=2047)},

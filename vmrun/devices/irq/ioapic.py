@@ -10,6 +10,7 @@ from vmrun.devices.model import DeviceType, Needs, in_kernel
 DEVICE = DeviceType(
     kind="ioapic",
     doc="I/O APIC, which KVM serves in the kernel",
+    owner="board",
     needs=Needs(size=0x1000, trigger=None),
     realize=in_kernel,
 )

@@ -38,9 +38,7 @@ REGISTERS = RegisterMap(
 
 
 def _sources(device: DevicePlan) -> int:
-    sources = device.properties.get("sources", SOURCES)
-    assert isinstance(sources, int)
-    return sources
+    return device.number("sources", SOURCES)
 
 
 def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
@@ -74,6 +72,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Served:
 DEVICE = DeviceType(
     kind="plic",
     doc="RISC-V platform-level interrupt controller",
+    owner="board",
     compatible=("sifive,plic-1.0.0", "riscv,plic0"),
     needs=Needs(size=0x600000, trigger=None),
     properties={"sources": Property("integer", "Interrupt sources.", default=SOURCES, minimum=1, maximum=MAX_SOURCES)},

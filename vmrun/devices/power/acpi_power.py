@@ -48,9 +48,7 @@ class PowerSwitch(Declared):
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Take a command."""
-        if size != 1:
-            self._machine.guest_did_wrong("acpi-power", "write wider than the registers")
-        elif offset == RESET_REGISTER.offset:
+        if offset == RESET_REGISTER.offset:
             if value == RESET:
                 self._power("reboot", 0)
             else:
@@ -65,13 +63,14 @@ class PowerSwitch(Declared):
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> PowerSwitch:
     """Attach the registers."""
     switch = PowerSwitch(machine, wires)
-    machine.claim(device.bus_base, device.size, switch)
+    machine.claim(device.bus_base, device.size, switch, max_width=1)
     return switch
 
 
 DEVICE = DeviceType(
     kind="acpi-power",
     doc="power switch by ACPI's sleep and reset registers",
+    owner="board",
     needs=Needs(size=3, align=1, trigger=None),
     registers=REGISTERS,
     realize=realize,

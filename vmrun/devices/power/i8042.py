@@ -48,20 +48,21 @@ class Controller(Declared):
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Take a command; without a controller behind it only the reset line does something."""
-        if value & 0xFF == PULSE_RESET:
+        if value == PULSE_RESET:
             self._power("reboot", 0)
 
 
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Controller:
     """Attach the port."""
     controller = Controller(wires)
-    machine.claim(device.bus_base, device.size, controller)
+    machine.claim(device.bus_base, device.size, controller, max_width=1)
     return controller
 
 
 DEVICE = DeviceType(
     kind="i8042",
     doc="reset by the keyboard controller's command port",
+    owner="board",
     needs=Needs(size=1, align=1, trigger=None, space="pio"),
     registers=REGISTERS,
     realize=realize,

@@ -50,6 +50,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> DebugExit
 DEVICE = DeviceType(
     kind="isa-debug-exit",
     doc="I/O port that ends a run with a value",
+    boards=("microvm",),
     needs=Needs(size=IOSIZE, align=1, trigger=None, space="pio"),
     properties={
         "iobase": Property("integer", "First I/O port.", default=IOBASE, minimum=1, maximum=0xFFFF),

@@ -61,7 +61,7 @@ class Finisher(Declared):
     def write(self, offset: int, size: int, value: int) -> None:
         """Take a command; a narrow write is a command without a code, as syscon may be told to write."""
         command = _FINISHER.field("COMMAND").of(value)
-        if offset != _FINISHER.offset or size == 1:
+        if offset != _FINISHER.offset:
             self._machine.guest_did_wrong("sifive-test", "write beside the register")
         elif command == PASS:
             self._power("poweroff", 0)
@@ -76,13 +76,14 @@ class Finisher(Declared):
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Finisher:
     """Attach the register."""
     finisher = Finisher(device, machine, wires)
-    machine.claim(device.base, device.size, finisher)
+    machine.claim(device.base, device.size, finisher, min_width=2, max_width=8)
     return finisher
 
 
 DEVICE = DeviceType(
     kind="sifive-test",
     doc="power switch that can end a run with a value",
+    owner="board",
     compatible=("sifive,test1", "sifive,test0", "syscon"),
     needs=Needs(size=0x1000, trigger=None),
     registers=REGISTERS,

@@ -238,7 +238,7 @@ class CmosRtc(Declared):
 
     def read(self, offset: int, size: int) -> int:
         """Return the byte that the index names; the index itself cannot be read."""
-        if offset == 0 or size != 1:
+        if offset == 0:
             return 0xFF
         with self._lock:
             index = self._index
@@ -253,9 +253,6 @@ class CmosRtc(Declared):
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Take the index, or a byte of what it names."""
-        if size != 1:
-            self._machine.guest_did_wrong("cmos-rtc", "access wider than a byte")
-            return
         with self._lock:
             if offset == 0:
                 self._index = value & 0x7F
@@ -292,13 +289,14 @@ class CmosRtc(Declared):
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> CmosRtc:
     """Attach the clock."""
     rtc = CmosRtc(machine, wires)
-    machine.claim(device.bus_base, device.size, rtc)
+    machine.claim(device.bus_base, device.size, rtc, max_width=1)
     return rtc
 
 
 DEVICE = DeviceType(
     kind="cmos-rtc",
     doc="real-time clock of a PC",
+    boards=("microvm",),
     needs=Needs(size=2, align=1, trigger="edge", space="pio"),
     registers=REGISTERS,
     aml=aml,

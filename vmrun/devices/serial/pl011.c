@@ -61,13 +61,13 @@ static void left(vmr_pl011 *uart) {
 }
 
 /* Locked: the host moved bytes. */
-static void moved(void *device) {
+static void moved(void *device, bool in) {
   vmr_pl011 *uart = device;
   if (uart->tx_stalled && vmr_serial_ready(&uart->serial)) {
     uart->tx_stalled = false;
     uart->ris |= VMR_PL011_RIS_TX;
   }
-  arrived(uart);
+  if (in) arrived(uart);
   update_irq(uart);
 }
 
@@ -103,7 +103,7 @@ static uint32_t receive(vmr_pl011 *uart) {
 static uint32_t flags(const vmr_pl011 *uart) {
   const vmr_serial *serial = &uart->serial;
   uint32_t value = uart->lines | (vmr_serial_ready(serial) ? VMR_PL011_FR_TXFE : VMR_PL011_FR_BUSY);
-  if (serial->tx_count == VMR_SERIAL_TX) value |= VMR_PL011_FR_TXFF;
+  if (vmr_outlet_waiting(serial->out) == VMR_OUTLET_BYTES) value |= VMR_PL011_FR_TXFF;
   if (!serial->rx_count) value |= VMR_PL011_FR_RXFE;
   if (serial->rx_count >= fifo_depth(uart)) value |= VMR_PL011_FR_RXFF;
   return value;
@@ -213,7 +213,8 @@ static void state_unlock(void *object) { vmr_serial_unlock(&((vmr_pl011 *)object
 static void state_loaded(void *object) {
   vmr_pl011 *uart = object;
   vmr_serial_loaded(&uart->serial);
-  vmr_line_set(uart->line, uart->irq = (uart->ris & uart->imsc) != 0);
+  moved(uart, false); /* the host of this machine may have room where the other's had none */
+  vmr_line_set(uart->line, uart->irq);
 }
 
 static const vmr_field fields[] = {
@@ -259,7 +260,7 @@ int vmr_pl011_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line li
 void vmr_pl011_get_counters(vmr_pl011 *uart, vmr_pl011_counters *state) {
   const vmr_serial *serial = &uart->serial;
   pthread_mutex_lock(&uart->serial.lock);
-  *state = (vmr_pl011_counters){serial->rx_count, serial->tx_count, uart->irq, !serial->in_ended,
-                             (uint32_t)(serial->out.fd < 0 ? 0 : serial->out_errno)};
+  *state = (vmr_pl011_counters){serial->rx_count, vmr_outlet_waiting(serial->out), uart->irq, !serial->in_ended,
+                             (uint32_t)vmr_outlet_errno(serial->out)};
   pthread_mutex_unlock(&uart->serial.lock);
 }

@@ -8,7 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vmrun.devices import primecell
-from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Props, Wires, interrupts, reg
+from vmrun.devices.model import (
+    DeviceType,
+    Driver,
+    FdtContext,
+    Needs,
+    Nodes,
+    Props,
+    Wires,
+    interrupts,
+    reg,
+)
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
 from vmrun.devices.state import Served
 from vmrun.plan.model import DevicePlan
@@ -115,7 +125,9 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Served:
 DEVICE = DeviceType(
     kind="pl011",
     doc="ARM's serial port",
+    owner="board",
     compatible=primecell.compatible("arm,pl011"),
+    driver=Driver(None, ("CONFIG_SERIAL_AMBA_PL011_CONSOLE",)),  # Linux 6.12, drivers/tty/serial/Kconfig
     needs=Needs(size=0x1000),
     registers=REGISTERS,
     fdt=fdt,

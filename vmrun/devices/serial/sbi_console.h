@@ -1,7 +1,7 @@
 /* The console of the firmware that an S-mode kernel calls: SBI 2.0, chapter 12 (DBCN), and chapter 5 (legacy). */
 #ifndef VMR_SBI_CONSOLE_H
 #define VMR_SBI_CONSOLE_H
-#include "core.h"
+#include "outlet.h"
 
 #define VMR_SBI_SUCCESS 0
 #define VMR_SBI_FAILED (-1)
@@ -20,15 +20,17 @@ typedef struct vmr_sbi_result {
   uint64_t value;
 } vmr_sbi_result;
 
-/* Descriptors of the host, -1: not connected. Any thread may set and use them. */
+/* Set before the machine starts, used by any thread. */
 typedef struct vmr_sbi_console {
-  atomic_int in;
-  atomic_int out;
+  int in; /* the caller's descriptor; -1: not connected */
+  vmr_outlet *out;
 } vmr_sbi_console;
 
-void vmr_sbi_console_connect(vmr_sbi_console *console, int in_fd, int out_fd);
-/* A call of DBCN; args are a0 to a2. The guest is told how many bytes went: none where the host's pipe is full. */
-vmr_sbi_result vmr_sbi_console_call(const vmr_sbi_console *console, const vmr_machine *machine, uint64_t function,
+/* -1: not connected. 0 or -errno. */
+int vmr_sbi_console_connect(vmr_sbi_console *console, vmr_machine *machine, int in_fd, int out_fd);
+/* A call of DBCN, by a thread that is not inside as a reader, as it may wait for the host; args are a0 to a2. The guest is
+ * told how many bytes went: none where the host takes no more. */
+vmr_sbi_result vmr_sbi_console_call(const vmr_sbi_console *console, vmr_machine *machine, uint64_t function,
                                     const uint64_t args[3]);
 /* The legacy calls; they return a0 alone. */
 int64_t vmr_sbi_console_putchar(const vmr_sbi_console *console, uint8_t byte);

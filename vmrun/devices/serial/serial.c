@@ -3,49 +3,13 @@
 
 #include <errno.h>
 #include <sys/epoll.h>
-#include <unistd.h>
-
-#define TX_FLUSH 256u /* write on the vCPU's thread from this fill on, or at a line's end; else the timer does */
-#define FLUSH_NS 2000000
 
 /* ---- host side --------------------------------------------------------------------------------------------------- */
 
-static void flush(vmr_serial *serial) {
-  while (serial->tx_count) {
-    uint32_t at = serial->tx_at, count = serial->tx_count;
-    uint32_t first = at + count > VMR_SERIAL_TX ? VMR_SERIAL_TX - at : count;
-    struct iovec iov[2] = {{serial->tx + at, first}, {serial->tx, count - first}};
-    ssize_t put = serial->out_errno ? (ssize_t)count : vmr_stream_write(&serial->out, iov, first < count ? 2 : 1);
-    if (put == -EAGAIN || put == 0) break;
-    if (put < 0) {
-      serial->out_errno = (int)-put; /* nobody reads any more: the guest's bytes are dropped from here on */
-      continue;
-    }
-    serial->tx_at = (at + (uint32_t)put) % VMR_SERIAL_TX;
-    serial->tx_count -= (uint32_t)put;
-  }
-  bool waits = serial->tx_count != 0;
-  if (serial->out_watched && waits != serial->out_waits) {
-    vmr_io_modify(serial->machine, serial->out.fd, waits ? EPOLLOUT : 0);
-    serial->out_waits = waits;
-  }
-}
-
-static void on_out(void *opaque, uint32_t events) {
-  vmr_serial *serial = opaque;
-  (void)events;
-  pthread_mutex_lock(&serial->lock);
-  flush(serial);
-  serial->moved(serial->device);
-  pthread_mutex_unlock(&serial->lock);
-}
-
-static void on_timer(void *opaque) {
+static void on_moved(void *opaque) {
   vmr_serial *serial = opaque;
   pthread_mutex_lock(&serial->lock);
-  serial->flush_at = VMR_NEVER;
-  flush(serial);
-  serial->moved(serial->device);
+  serial->moved(serial->device, false);
   pthread_mutex_unlock(&serial->lock);
 }
 
@@ -65,7 +29,7 @@ static void on_in(void *opaque, uint32_t events) {
   }
   serial->in_paused = !serial->in_ended && (serial->rx_count == VMR_SERIAL_RX || serial->in_held);
   if (serial->in_paused) vmr_io_modify(serial->machine, serial->in.fd, 0);
-  serial->moved(serial->device);
+  serial->moved(serial->device, true);
   pthread_mutex_unlock(&serial->lock);
 }
 
@@ -76,18 +40,6 @@ static void resume_in(vmr_serial *serial) {
 }
 
 /* ---- guest side -------------------------------------------------------------------------------------------------- */
-
-bool vmr_serial_send(vmr_serial *serial, uint8_t byte) {
-  if (serial->tx_count == VMR_SERIAL_TX) return false;
-  serial->tx[(serial->tx_at + serial->tx_count++) % VMR_SERIAL_TX] = byte;
-  if (byte == '\n' || serial->tx_count >= TX_FLUSH) {
-    if (!serial->out_waits) flush(serial);
-  } else if (serial->flush_at == VMR_NEVER) {
-    serial->flush_at = vmr_clock_now(serial->flush.clock) + FLUSH_NS;
-    vmr_timer_arm(&serial->flush, serial->flush_at);
-  }
-  return true;
-}
 
 uint8_t vmr_serial_receive(vmr_serial *serial) {
   if (!serial->rx_count) return 0;
@@ -117,10 +69,8 @@ void vmr_serial_hold(vmr_serial *serial, bool held) {
 /* ---- state ------------------------------------------------------------------------------------------------------- */
 
 static const vmr_field fields[] = {
-    VMR_FIELD(vmr_serial, flush_at, VMR_ANY),           VMR_FIELD(vmr_serial, in_held, 1),
-    VMR_FIELD(vmr_serial, rx_at, VMR_SERIAL_RX - 1),    VMR_FIELD(vmr_serial, rx_count, VMR_SERIAL_RX),
-    VMR_FIELD(vmr_serial, tx_at, VMR_SERIAL_TX - 1),    VMR_FIELD(vmr_serial, tx_count, VMR_SERIAL_TX),
-    VMR_ARRAY(vmr_serial, rx, VMR_ANY),                 VMR_ARRAY(vmr_serial, tx, VMR_ANY)};
+    VMR_FIELD(vmr_serial, in_held, 1), VMR_FIELD(vmr_serial, rx_at, VMR_SERIAL_RX - 1),
+    VMR_FIELD(vmr_serial, rx_count, VMR_SERIAL_RX), VMR_ARRAY(vmr_serial, rx, VMR_ANY)};
 
 vmr_part vmr_serial_part(vmr_serial *serial) { return (vmr_part){"host", -1, serial, VMR_FIELDS(fields)}; }
 
@@ -131,10 +81,7 @@ const char *vmr_serial_lock(vmr_serial *serial) {
 
 void vmr_serial_unlock(vmr_serial *serial) { pthread_mutex_unlock(&serial->lock); }
 
-/* Bytes without a timer were waiting for the host: so they do again. */
 void vmr_serial_loaded(vmr_serial *serial) {
-  vmr_timer_arm(&serial->flush, serial->flush_at);
-  if (serial->flush_at == VMR_NEVER) flush(serial);
   bool full = serial->rx_count == VMR_SERIAL_RX || serial->in_held;
   if (serial->in_ended || full == serial->in_paused) return;
   serial->in_paused = full;
@@ -143,40 +90,24 @@ void vmr_serial_loaded(vmr_serial *serial) {
 
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
-bool vmr_serial_idle(void *opaque) {
-  vmr_serial *serial = opaque;
-  pthread_mutex_lock(&serial->lock);
-  if (!serial->out_waits) flush(serial);
-  bool idle = !serial->tx_count;
-  pthread_mutex_unlock(&serial->lock);
-  return idle;
-}
-
-void vmr_serial_init(vmr_serial *serial, vmr_machine *machine, void (*moved)(void *device), void *device) {
+void vmr_serial_init(vmr_serial *serial, vmr_machine *machine, void (*moved)(void *device, bool in), void *device) {
   serial->machine = machine;
   serial->moved = moved;
   serial->device = device;
-  serial->flush_at = VMR_NEVER;
-  serial->in.fd = serial->out.fd = -1;
-  vmr_timer_init(&serial->flush, vmr_machine_clock(machine), on_timer, serial);
+  serial->in.fd = -1;
+  serial->user = (vmr_outlet_user){.moved = on_moved, .opaque = serial};
   pthread_mutex_init(&serial->lock, NULL);
 }
 
 int vmr_serial_open(vmr_serial *serial, int in_fd, int out_fd) {
   vmr_machine *machine = serial->machine;
   int rc = vmr_stream_open(machine, &serial->in, in_fd, false);
-  if (!rc) rc = vmr_stream_open(machine, &serial->out, out_fd, true);
-  if (rc) return rc;
+  if (!rc) rc = vmr_outlet_open(machine, out_fd, &serial->user, &serial->out);
   serial->in_ended = serial->in.fd < 0;
-  serial->out_errno = serial->out.fd < 0 ? EBADF : 0;
-  if (serial->in.fd >= 0) rc = vmr_io_add(machine, serial->in.fd, EPOLLIN, on_in, serial);
-  if (!rc && serial->out.fd >= 0) rc = vmr_io_add(machine, serial->out.fd, 0, on_out, serial);
-  serial->out_watched = !rc && serial->out.fd >= 0;
-  return rc ? rc : vmr_on_drain(machine, vmr_serial_idle, serial);
+  return rc || serial->in_ended ? rc : vmr_io_add(machine, serial->in.fd, EPOLLIN, on_in, serial);
 }
 
 void vmr_serial_fini(vmr_serial *serial) {
   vmr_stream_close(&serial->in);
-  vmr_stream_close(&serial->out);
   pthread_mutex_destroy(&serial->lock);
 }

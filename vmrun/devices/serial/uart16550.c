@@ -41,8 +41,9 @@ static void update_irq(vmr_uart16550 *uart) {
 }
 
 /* Locked: the host moved bytes. */
-static void moved(void *device) {
+static void moved(void *device, bool in) {
   vmr_uart16550 *uart = device;
+  (void)in;
   if (uart->tx_stalled && vmr_serial_ready(&uart->serial)) {
     uart->tx_stalled = false;
     uart->thre_pending = true;
@@ -175,7 +176,8 @@ static void state_unlock(void *object) { vmr_serial_unlock(&((vmr_uart16550 *)ob
 static void state_loaded(void *object) {
   vmr_uart16550 *uart = object;
   vmr_serial_loaded(&uart->serial);
-  vmr_line_set(uart->line, uart->irq = cause(uart) != VMR_UART_IIR_NONE);
+  moved(uart, false); /* the host of this machine may have room where the other's had none */
+  vmr_line_set(uart->line, uart->irq);
 }
 
 static const vmr_field fields[] = {
@@ -220,7 +222,7 @@ int vmr_uart16550_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_lin
 void vmr_uart16550_get_counters(vmr_uart16550 *uart, vmr_uart16550_counters *state) {
   const vmr_serial *serial = &uart->serial;
   pthread_mutex_lock(&uart->serial.lock);
-  *state = (vmr_uart16550_counters){serial->rx_count, serial->tx_count, uart->divisor, uart->irq, !serial->in_ended,
-                                 (uint32_t)(serial->out.fd < 0 ? 0 : serial->out_errno)};
+  *state = (vmr_uart16550_counters){serial->rx_count, vmr_outlet_waiting(serial->out), uart->divisor,
+                                 uart->irq,        !serial->in_ended,               (uint32_t)vmr_outlet_errno(serial->out)};
   pthread_mutex_unlock(&uart->serial.lock);
 }

@@ -6,9 +6,10 @@ Devicetree: serial/8250.yaml. ACPI: PNP0501, 16550A-compatible COM port (Linux d
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Props, Wires, interrupts, reg
+from vmrun.devices.model import DeviceType, Driver, FdtContext, Needs, Nodes, Props, Wires, interrupts, reg
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
 from vmrun.devices.state import Served
 from vmrun.plan.model import DevicePlan
@@ -99,7 +100,11 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Served:
 DEVICE = DeviceType(
     kind="uart16550",
     doc="16550A serial port",
+    owner="board",
     compatible=("ns16550a",),
+    driver=Driver(
+        None, ("CONFIG_SERIAL_8250_CONSOLE",), MappingProxyType({"fdt": ("CONFIG_SERIAL_OF_PLATFORM",)})
+    ),  # Linux 6.12, drivers/tty/serial/8250/Kconfig
     needs=Needs(size=0x100, align=0x100),
     registers=REGISTERS,
     fdt=fdt,

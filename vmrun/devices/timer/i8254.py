@@ -10,6 +10,7 @@ from vmrun.devices.model import DeviceType, Needs, in_kernel
 DEVICE = DeviceType(
     kind="i8254",
     doc="interval timer, which KVM serves in the kernel",
+    owner="board",
     needs=Needs(size=4, align=1, trigger=None, space="pio"),
     realize=in_kernel,
 )

@@ -13,6 +13,7 @@
 #define MAX_SECTORS (1u << 22) /* of one discard or write-zeroes: 2 GiB */
 #define MAX_RANGES 16
 #define UNMAP 1u
+#define CUT 0xff /* a status that no driver sees: the request was cut, and is not answered */
 #define PUNCHES_FEATURES ((1ull << VMR_VIRTIO_BLK_F_DISCARD) | (1ull << VMR_VIRTIO_BLK_F_WRITE_ZEROES))
 
 /* 5.2.4; the fields whose features are never offered stay zero. */
@@ -48,8 +49,12 @@ struct vmr_virtio_blk {
   pthread_cond_t work;  /* the queue was notified, or the end has come */
   pthread_cond_t quiet; /* nothing is in flight */
   bool has_worker, ending, notified, in_flight;
+  uint32_t stops; /* who waits for quiet: nothing new is begun meanwhile */
   vmr_chain chain; /* of the worker */
+  vmr_reader reader; /* the worker, while it serves a request */
   vmr_virtio_blk_counters done;
+  vmr_disk_failure failures[VMR_DISK_FAILURES];
+  uint32_t failure_count;
 };
 
 static void wrong(vmr_virtio_blk *blk, const char *what) { vmr_guest_did_wrong(blk->virtio.machine, NAME, what); }
@@ -64,7 +69,32 @@ static bool on_disk(vmr_virtio_blk *blk, uint64_t sector, uint64_t bytes) {
   return false;
 }
 
-static uint8_t status_of(int rc) { return rc ? VMR_VIRTIO_BLK_S_IOERR : VMR_VIRTIO_BLK_S_OK; }
+/* With the lock. Failures of one kind are counted together; where there are too many kinds, the last entry has the rest. */
+static void note_failure(vmr_virtio_blk *blk, uint32_t doing, int errnum) {
+  bool overlay = blk->disk.overlay >= 0 && blk->disk.blamed == blk->disk.overlay;
+  vmr_disk_failure found = {.doing = doing, .overlay = overlay, .errnum = errnum};
+  uint32_t i = 0;
+  while (i < blk->failure_count && (blk->failures[i].doing != doing || blk->failures[i].overlay != found.overlay ||
+                                    blk->failures[i].errnum != errnum))
+    i++;
+  if (i == VMR_DISK_FAILURES) i--;
+  if (i == blk->failure_count) {
+    blk->failures[blk->failure_count++] = found;
+    vmr_host_failed(blk->virtio.machine);
+  }
+  blk->failures[i].count++;
+  blk->done.host_errors++;
+}
+
+/* What the guest is told of the disk's answer, without the lock. */
+static uint8_t status_of(vmr_virtio_blk *blk, uint32_t doing, int rc) {
+  if (!rc) return VMR_VIRTIO_BLK_S_OK;
+  if (rc == -ECANCELED) return CUT;
+  pthread_mutex_lock(&blk->virtio.lock);
+  note_failure(blk, doing, -rc);
+  pthread_mutex_unlock(&blk->virtio.lock);
+  return VMR_VIRTIO_BLK_S_IOERR;
+}
 
 static uint8_t move_data(vmr_virtio_blk *blk, const header *request, uint64_t *written) {
   struct iovec data[VMR_VIRTQ_SIZE];
@@ -79,10 +109,10 @@ static uint8_t move_data(vmr_virtio_blk *blk, const header *request, uint64_t *w
   uint64_t offset = request->sector * SECTOR;
   if (out) {
     uint32_t count = vmr_iov_slice(chain->iov, chain->readable, sizeof *request, size, data);
-    return status_of(vmr_disk_write(&blk->disk, offset, data, count));
+    return status_of(blk, VMR_DISK_WRITING, vmr_disk_write(&blk->disk, offset, data, count));
   }
   uint32_t count = vmr_iov_slice(chain->iov + chain->readable, chain->writable, 0, size, data);
-  uint8_t status = status_of(vmr_disk_read(&blk->disk, offset, data, count));
+  uint8_t status = status_of(blk, VMR_DISK_READING, vmr_disk_read(&blk->disk, offset, data, count));
   if (status == VMR_VIRTIO_BLK_S_OK) *written = size;
   return status;
 }
@@ -105,7 +135,8 @@ static uint8_t clear_range(vmr_virtio_blk *blk, const header *request, const ran
   if (range->sectors > MAX_SECTORS || !on_disk(blk, range->sector, bytes)) return VMR_VIRTIO_BLK_S_IOERR;
   if (!bytes) return VMR_VIRTIO_BLK_S_OK;
   uint64_t offset = range->sector * SECTOR;
-  return status_of(zero ? vmr_disk_zero(&blk->disk, offset, bytes, range->flags & UNMAP)
+  return status_of(blk, zero ? VMR_DISK_ZEROING : VMR_DISK_DISCARDING,
+                   zero ? vmr_disk_zero(&blk->disk, offset, bytes, range->flags & UNMAP)
                         : vmr_disk_discard(&blk->disk, offset, bytes));
 }
 
@@ -130,7 +161,7 @@ static uint8_t execute(vmr_virtio_blk *blk, const header *request, uint64_t *wri
   switch (request->type) {
     case VMR_VIRTIO_BLK_T_IN:
     case VMR_VIRTIO_BLK_T_OUT: return move_data(blk, request, written);
-    case VMR_VIRTIO_BLK_T_FLUSH: return status_of(vmr_disk_flush(&blk->disk));
+    case VMR_VIRTIO_BLK_T_FLUSH: return status_of(blk, VMR_DISK_FLUSHING, vmr_disk_flush(&blk->disk));
     case VMR_VIRTIO_BLK_T_GET_ID: return give_id(blk, written);
     case VMR_VIRTIO_BLK_T_DISCARD:
     case VMR_VIRTIO_BLK_T_WRITE_ZEROES: return clear_ranges(blk, request);
@@ -151,6 +182,7 @@ static uint64_t serve(vmr_virtio_blk *blk, header *request, uint8_t *status) {
     *status = execute(blk, request, &written);
   else
     wrong(blk, "request shorter than its header");
+  if (*status == CUT) return 0;
   vmr_iov_write(chain->iov + chain->readable, chain->writable, chain->writable_bytes - 1, status, 1);
   return *status == VMR_VIRTIO_BLK_S_OK && request->type == VMR_VIRTIO_BLK_T_IN ? written + 1 : chain->writable_bytes;
 }
@@ -165,11 +197,13 @@ static void count(vmr_virtio_blk *blk, uint32_t type, uint8_t status) {
 
 /* ---- worker, with the lock ------------------------------------------------------------------------------------------ */
 
+static bool begins(const vmr_virtio_blk *blk) { return !blk->ending && !blk->stops; }
+
 static void serve_queue(vmr_virtio_blk *blk) {
   vmr_virtio *virtio = &blk->virtio;
   vmr_virtq *queue = &virtio->queues[0];
   do {
-    while (!blk->ending && vmr_virtq_pop(virtio, queue, &blk->chain)) {
+    while (begins(blk) && vmr_virtq_pop(virtio, queue, &blk->chain)) {
       header request = {.type = UINT32_MAX};
       uint8_t status;
       blk->in_flight = true;
@@ -178,15 +212,21 @@ static void serve_queue(vmr_virtio_blk *blk) {
       pthread_mutex_lock(&virtio->lock);
       blk->in_flight = false;
       pthread_cond_broadcast(&blk->quiet);
+      if (status == CUT) {
+        vmr_chain_mark(virtio, &blk->chain);
+        continue;
+      }
       count(blk, request.type, status);
-      vmr_virtq_push(virtio, queue, blk->chain.head, written);
+      vmr_virtq_push(virtio, queue, &blk->chain, written);
       vmr_virtq_signal(virtio, queue);
+      vmr_reader_pass(&blk->reader);
     }
-  } while (!blk->ending && vmr_virtq_arm(virtio, queue));
+  } while (begins(blk) && vmr_virtq_arm(virtio, queue));
 }
 
 static void *worker(void *opaque) {
   vmr_virtio_blk *blk = opaque;
+  vmr_reader_add(blk->virtio.machine, &blk->reader, false);
   pthread_mutex_lock(&blk->virtio.lock);
   while (!blk->ending) {
     if (!blk->notified) {
@@ -194,10 +234,13 @@ static void *worker(void *opaque) {
       continue;
     }
     blk->notified = false;
+    vmr_reader_enter(&blk->reader);
     serve_queue(blk);
+    vmr_reader_leave(&blk->reader);
     if (!blk->notified) vmr_io_progress(blk->virtio.machine);
   }
   pthread_mutex_unlock(&blk->virtio.lock);
+  vmr_reader_drop(&blk->reader);
   return NULL;
 }
 
@@ -208,17 +251,23 @@ static void blk_notify(void *device, uint32_t queue) {
   pthread_cond_signal(&blk->work);
 }
 
+/* The driver takes its memory back. A request under way is cut rather than waited for, since it may be as large as the guest
+ * likes, and the vCPU waits here; others, which another vCPU may offer meanwhile, come later. */
 static void blk_stop(void *device, uint32_t queue) {
   vmr_virtio_blk *blk = device;
-  (void)queue;
+  blk->stops++;
+  atomic_store(&blk->disk.cut, true);
   while (blk->in_flight) pthread_cond_wait(&blk->quiet, &blk->virtio.lock);
+  if (--blk->stops || blk->ending) return;
+  atomic_store(&blk->disk.cut, false);
+  blk_notify(blk, queue);
 }
 
 static bool blk_idle(void *device) {
   vmr_virtio_blk *blk = device;
   pthread_mutex_lock(&blk->virtio.lock);
   bool busy = blk->notified || blk->in_flight;
-  bool idle = !busy && !vmr_virtq_waiting(&blk->virtio, &blk->virtio.queues[0]);
+  bool idle = !blk->has_worker || (!busy && !vmr_virtq_waiting(&blk->virtio, &blk->virtio.queues[0]));
   if (!busy && !idle) blk_notify(blk, 0); /* a guest that was stopped between its ring and its notification */
   pthread_mutex_unlock(&blk->virtio.lock);
   return idle;
@@ -231,7 +280,10 @@ static const vmr_virtio_ops ops = {.name = NAME, .device_id = VMR_VIRTIO_ID_BLK,
 static const char *state_lock(void *object) {
   vmr_virtio_blk *blk = object;
   pthread_mutex_lock(&blk->virtio.lock);
-  blk_stop(blk, 0); /* the worker goes on to the next request, until the queue is empty */
+  bool waited = blk->in_flight;
+  blk->stops++; /* the request under way comes to its end, and the next is not begun */
+  while (blk->in_flight) pthread_cond_wait(&blk->quiet, &blk->virtio.lock);
+  if (!--blk->stops && waited) blk_notify(blk, 0);
   return NULL;
 }
 
@@ -249,15 +301,20 @@ static const vmr_state_ops state_ops = {NAME, 1, state_lock, state_unlock, state
 
 /* ---- life ------------------------------------------------------------------------------------------------------------ */
 
-static void blk_halt(void *device) {
+static void blk_halt(void *device, uint64_t until_ns) {
   vmr_virtio_blk *blk = device;
   if (!blk->has_worker) return;
   pthread_mutex_lock(&blk->virtio.lock);
   blk->ending = true;
+  atomic_store(&blk->disk.cut, true);
   pthread_cond_signal(&blk->work);
   pthread_mutex_unlock(&blk->virtio.lock);
   pthread_join(blk->worker, NULL);
+  int rc = vmr_disk_finish(&blk->disk, until_ns);
+  pthread_mutex_lock(&blk->virtio.lock);
   blk->has_worker = false;
+  if (rc) note_failure(blk, VMR_DISK_FINISHING, -rc);
+  pthread_mutex_unlock(&blk->virtio.lock);
 }
 
 static void blk_free(void *device) {
@@ -313,6 +370,14 @@ int vmr_virtio_blk_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_li
   if (!rc) rc = blk_attach(blk, machine, gpa, size, line);
   if (!rc) *out = blk;
   return rc;
+}
+
+int vmr_virtio_blk_failure_at(vmr_virtio_blk *blk, size_t index, vmr_disk_failure *failure) {
+  pthread_mutex_lock(&blk->virtio.lock);
+  bool there = index < blk->failure_count;
+  if (there) *failure = blk->failures[index];
+  pthread_mutex_unlock(&blk->virtio.lock);
+  return there ? 0 : -ENOENT;
 }
 
 void vmr_virtio_blk_get_counters(vmr_virtio_blk *blk, vmr_virtio_blk_counters *state) {

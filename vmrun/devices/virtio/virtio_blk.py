@@ -10,15 +10,16 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vmrun.devices.model import DeviceType, Needs, Wires
+from vmrun.devices.model import DeviceType, Driver, HostFailure, Needs, Wires
 from vmrun.devices.state import Served
 from vmrun.devices.virtio.virtio_mmio import REGISTERS, aml, fdt
 from vmrun.errors import HostError
 from vmrun.plan.model import DevicePlan
+from vmrun.units import format_size
 
 if TYPE_CHECKING:
     from vmrun.core.machine import CoreMachine
@@ -29,26 +30,46 @@ _ERRORS = {
     errno.EINVAL: ("E354", "make it whole: truncate -s %512 FILE"),
 }
 
+_TOO_LARGE = (errno.EFBIG, errno.EINVAL)
+
+
+_COUNTERS = ("reads", "writes", "flushes", "errors", "host_errors", "overlay_clusters")
+_DOING = ("reading", "writing", "writing zeroes to", "discarding in", "flushing", "the last flush of")
+"""By VMR_DISK_*, before the file's name."""
+
 
 class Disk(Served):
-    """A live disk."""
+    """A live disk. ``files`` are what a person calls the disk's own file and its overlay's."""
+
+    def __init__(self, machine: CoreMachine, handle: Any, id: str, files: tuple[str, str]) -> None:
+        super().__init__(machine, handle, id)
+        self._files = files
 
     def counters(self) -> Mapping[str, int]:
-        """Return the requests done, those that failed, and how many 4 KiB clusters the overlay holds."""
+        """Return the requests done, those that failed, also by the host's fault, and the overlay's 4 KiB clusters."""
         from vmrun._core import ffi, lib
 
         state = ffi.new("vmr_virtio_blk_counters *")
         lib.vmr_virtio_blk_get_counters(self.handle, state)
-        return {
-            name: int(getattr(state, name)) for name in ("reads", "writes", "flushes", "errors", "overlay_clusters")
-        }
+        return {name: int(getattr(state, name)) for name in _COUNTERS}
+
+    def host_failures(self) -> Sequence[HostFailure]:
+        """Return what the host refused, each kind once."""
+        from vmrun._core import ffi, lib
+
+        found: list[HostFailure] = []
+        entry = ffi.new("vmr_disk_failure *")
+        while lib.vmr_virtio_blk_failure_at(self.handle, len(found), entry) == 0:
+            file = self._files[entry.overlay]
+            found.append(HostFailure(_DOING[entry.doing], file, int(entry.errnum), int(entry.count)))
+        return found
 
 
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Disk:
     """Attach the disk at the property ``path`` in ``mode``, or an empty one of ``size`` bytes.
 
-    Raise HostError: E352 the file cannot be opened, E353 another run holds it, E354 its size is no disk's, E355 no
-    place for what the guest writes.
+    Raise HostError: E352 the file cannot be opened, E353 another run holds it, E354 its size is no disk's; or as
+    `scratch` does.
     """
     from vmrun._core import ffi, lib
 
@@ -59,21 +80,23 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Disk:
     with contextlib.ExitStack() as opened:
         if path is not None:
             what = f"{device.id}: {path}"
-            fd = opened.enter_context(_image(str(path), kind == lib.VMR_DISK_RW, device.id, wires))
+            own = str(path)
+            fd = opened.enter_context(_image(own, kind == lib.VMR_DISK_RW, device.id, wires))
         else:
             what = device.id
-            fd = opened.enter_context(_scratch(device.id))
-            size = device.properties.get("size", 0)
-            assert isinstance(size, int)
-            os.ftruncate(fd, size)
-        overlay = opened.enter_context(_scratch(device.id)) if kind == lib.VMR_DISK_OVERLAY else -1
+            size = device.number("size", 0, bits=63)  # off_t has a sign
+            fd, folder = opened.enter_context(scratch(device.id, size))
+            own = f"its file in {folder}"
+        overlay, folder = -1, ""
+        if kind == lib.VMR_DISK_OVERLAY:
+            overlay, folder = opened.enter_context(scratch(device.id, os.lseek(fd, 0, os.SEEK_END)))
         text = str(serial).encode() if serial is not None else ffi.NULL
         code = lib.vmr_virtio_blk_new(
             machine.handle, device.base, device.size, wires.c_line(), fd, kind, overlay, text, out
         )
     error, remedy = _ERRORS.get(-code, ("E350", None))
     machine.check(code, what, error=error, remedy=remedy)
-    return Disk(machine, out[0], device.id)
+    return Disk(machine, out[0], device.id, (own, f"its overlay in {folder}"))
 
 
 @contextlib.contextmanager
@@ -110,25 +133,50 @@ def _scratch_folders() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _scratch(id: str) -> Iterator[int]:
-    """Open an empty file that has no name, so that it is gone with its last descriptor."""
-    fd = -1
+def scratch(id: str, size: int) -> Iterator[tuple[int, str]]:
+    """Open an empty, sparse file of ``size`` bytes that has no name, so that it is gone with its last descriptor.
+
+    Yield it and its folder. Raise HostError: E355 no place for what the guest writes to the disk ``id``; E121 no file
+    system there has files of this size (ftruncate(2): EFBIG, EINVAL).
+    """
+    fd, place = -1, ""
     problem: OSError | None = None
     for folder in _scratch_folders():
         try:
-            fd = _nameless(folder)
+            fd, place = _sized(folder, size), folder
             break
         except OSError as error:
-            problem = problem or error
+            if problem is None or error.errno in _TOO_LARGE:
+                problem = error
     if fd < 0:
+        if problem is not None and problem.errno in _TOO_LARGE:
+            raise HostError(
+                f"{id}: a disk of {format_size(size)} is larger than a file may be where the guest's writes go",
+                code="E121",
+                errno=problem.errno,
+                call="ftruncate",
+                remedy="make the disk smaller (ext4 has files of 16TiB), or set TMPDIR to a folder on XFS or Btrfs",
+            )
         why = problem.strerror if problem else "no folder"
         raise HostError(
             f"{id}: no place for what the guest writes: {why}", code="E355", remedy="set TMPDIR to a folder with room"
         )
     try:
-        yield fd
+        yield fd, place
     finally:
         os.close(fd)
+
+
+def _sized(folder: str, size: int) -> int:
+    if size >> 63:  # off_t has a sign
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    fd = _nameless(folder)
+    try:
+        os.ftruncate(fd, size)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _nameless(folder: str) -> int:
@@ -147,6 +195,8 @@ def _nameless(folder: str) -> int:
 DEVICE = DeviceType(
     kind="virtio-blk",
     doc="raw disk: read-only, written, or under an overlay",
+    owner="table",
+    driver=Driver("virtio_blk", ("CONFIG_VIRTIO_BLK",)),  # Linux 6.12, drivers/block/Kconfig
     needs=Needs(size=0x200, transport="virtio-mmio"),
     registers=REGISTERS,
     fdt=fdt,

@@ -30,7 +30,26 @@ typedef struct vmr_virtio_blk_counters {
   uint64_t sectors;
   uint64_t reads, writes, flushes; /* requests done */
   uint64_t errors;                 /* requests answered with IOERR */
+  uint64_t host_errors;            /* those of them for which the host is to blame, and a failed flush at the end */
   uint64_t overlay_clusters;       /* 4 KiB units that the overlay holds */
 } vmr_virtio_blk_counters;
 void vmr_virtio_blk_get_counters(vmr_virtio_blk *disk, vmr_virtio_blk_counters *state);
+
+#define VMR_DISK_READING 0
+#define VMR_DISK_WRITING 1
+#define VMR_DISK_ZEROING 2
+#define VMR_DISK_DISCARDING 3
+#define VMR_DISK_FLUSHING 4
+#define VMR_DISK_FINISHING 5  /* the flush of vmr_machine_halt */
+#define VMR_DISK_FAILURES 16  /* kinds that are told apart */
+
+/* What the host refused, once for each kind. */
+typedef struct vmr_disk_failure {
+  uint32_t doing;   /* VMR_DISK_* */
+  uint32_t overlay; /* 1: the overlay's file failed, 0: the disk's own */
+  int32_t errnum;   /* ENODATA: the file has become shorter; ETIMEDOUT: not all is on stable storage yet */
+  uint64_t count;
+} vmr_disk_failure;
+/* One call per index until -ENOENT. Any thread, until the machine is freed. */
+int vmr_virtio_blk_failure_at(vmr_virtio_blk *disk, size_t index, vmr_disk_failure *failure);
 #endif

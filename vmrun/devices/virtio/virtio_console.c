@@ -11,6 +11,9 @@
 #include <sys/epoll.h>
 
 #define INLINE_BYTES 65536u /* sent on a vCPU's thread before the rest is left to the I/O thread */
+#define TURN_BYTES (1u << 20) /* sent on the I/O thread before others have their turn */
+#define LAST_BYTES (16u << 20) /* sent after the vCPUs stand: a queue of Linux holds less */
+#define BUFFER_BYTES 256u     /* what a buffer counts for besides its bytes: one may be empty */
 
 uint32_t vmr_console_rx_queue(const vmr_port *port) { return port->index ? 2 * port->index + 2 : 0; }
 
@@ -34,47 +37,66 @@ static void watch_out(vmr_port *port, bool wait) {
   vmr_io_modify(port->console->virtio.machine, port->out.fd, wait ? EPOLLOUT : 0);
 }
 
-/* Write the rest of the buffer in hand; true when it is done with. Where nobody takes bytes, they are dropped. */
-static bool send_chain(vmr_port *port) {
+static void spend(uint64_t *budget, uint64_t bytes) { *budget -= bytes < *budget ? bytes : *budget; }
+
+/* Write the rest of the buffer in hand; true when it is done with, false when the host takes no more, or the budget is used
+ * up. Where nobody takes bytes, they are dropped. */
+static bool send_chain(vmr_port *port, uint64_t *budget) {
   struct iovec rest[VMR_VIRTQ_SIZE];
   while (port->sent < port->tx.readable_bytes && port->out.fd >= 0 && !port->out_errno) {
-    uint32_t count = vmr_iov_slice(port->tx.iov, port->tx.readable, port->sent, UINT64_MAX, rest);
-    ssize_t put = vmr_stream_write(&port->out, rest, (int)count);
+    uint32_t count = vmr_iov_slice(port->tx.iov, port->tx.readable, port->sent, *budget, rest);
+    ssize_t put = count ? vmr_stream_write(&port->out, rest, (int)count) : 0;
     if (put == -EAGAIN || put == 0) return false;
     if (put < 0) {
       port->out_errno = (int)-put;
       break;
     }
+    spend(budget, (uint64_t)put);
     port->sent += (uint64_t)put;
     port->tx_bytes += (uint64_t)put;
   }
   return true;
 }
 
-/* Send until the queue is empty, the host takes no more, or budget bytes went out; true: there is more to do now. */
-static bool tx_pump(vmr_port *port, uint64_t budget) {
+/* Send until the queue is empty, the host takes no more, or the budget is used up. */
+static void send_queue(vmr_port *port, uint64_t *budget) {
   vmr_virtio *virtio = &port->console->virtio;
   vmr_virtq *queue = tx_queue(port);
-  uint64_t until = port->tx_bytes + budget;
+  if (port->sending) port->sending = vmr_chain_renew(virtio, &port->tx);
   do {
-    while (port->sending || vmr_virtq_pop(virtio, queue, &port->tx)) {
+    while (*budget && (port->sending || vmr_virtq_pop(virtio, queue, &port->tx))) {
       if (!port->sending) port->sent = 0;
-      port->sending_head = port->tx.head;
-      port->sending = !send_chain(port);
-      watch_out(port, port->sending);
-      if (port->sending) {
-        vmr_virtq_signal(virtio, queue);
-        return false;
-      }
-      vmr_virtq_push(virtio, queue, port->tx.head, 0);
-      if (port->tx_bytes >= until) {
-        vmr_virtq_signal(virtio, queue);
-        return true;
-      }
+      port->sending = !send_chain(port, budget);
+      if (port->sending) return;
+      vmr_virtq_push(virtio, queue, &port->tx, 0);
+      spend(budget, BUFFER_BYTES);
     }
-  } while (vmr_virtq_arm(virtio, queue));
-  vmr_virtq_signal(virtio, queue);
-  if (port->hangup_due) vmr_console_post(port->console);
+  } while (*budget && vmr_virtq_arm(virtio, queue));
+}
+
+/* Once the vCPUs are told to stand, a port sends no more than `last_words`: what a guest queues has no other end. */
+static uint64_t allowance(vmr_port *port, uint64_t budget) {
+  if (!vmr_machine_stopping(port->console->virtio.machine) || budget < port->last_words) return budget;
+  return port->last_words;
+}
+
+static void dry_up(vmr_port *port) {
+  if (!port->out_errno) vmr_guest_did_wrong(port->console->virtio.machine, VMR_CONSOLE_NAME, "output without an end");
+  port->out_errno = EFBIG;
+  port->sending = false;
+}
+
+/* Send at most budget bytes; true: there is more to do now. */
+static bool tx_pump(vmr_port *port, uint64_t budget) {
+  vmr_virtio *virtio = &port->console->virtio;
+  uint64_t given = allowance(port, budget), left = given;
+  send_queue(port, &left);
+  if (vmr_machine_stopping(virtio->machine)) spend(&port->last_words, given - left);
+  if (!port->last_words) dry_up(port);
+  watch_out(port, port->sending && left);
+  vmr_virtq_signal(virtio, tx_queue(port));
+  if (!left && port->last_words) return true;
+  if (port->hangup_due && !port->sending) vmr_console_post(port->console);
   return false;
 }
 
@@ -82,7 +104,7 @@ static void on_out(void *opaque, uint32_t events) {
   vmr_port *port = opaque;
   (void)events;
   pthread_mutex_lock(&port->console->virtio.lock);
-  if (tx_pump(port, UINT64_MAX)) vmr_console_post(port->console);
+  if (tx_pump(port, TURN_BYTES)) vmr_console_post(port->console);
   pthread_mutex_unlock(&port->console->virtio.lock);
 }
 
@@ -114,7 +136,14 @@ static void end_input(vmr_port *port) {
   vmr_console_control(console);
 }
 
-/* One read fills one buffer: a descriptor that polled readable gives that much without blocking. */
+/* One read fills one buffer, or the beginning of a large one: a descriptor that polled readable gives that much without
+ * blocking. */
+static ssize_t receive(vmr_port *port, const vmr_chain *chain) {
+  struct iovec room[VMR_VIRTQ_SIZE];
+  uint32_t count = vmr_iov_slice(chain->iov + chain->readable, chain->writable, 0, TURN_BYTES, room);
+  return count ? vmr_stream_read(&port->in, room, (int)count) : -EAGAIN;
+}
+
 static void on_in(void *opaque, uint32_t events) {
   vmr_port *port = opaque;
   vmr_virtio *virtio = &port->console->virtio;
@@ -126,18 +155,17 @@ static void on_in(void *opaque, uint32_t events) {
     watch_in(port, false);
     if (vmr_virtq_arm(virtio, queue) && port->guest_open) watch_in(port, true);
   } else if (vmr_virtq_pop(virtio, queue, chain)) {
-    ssize_t got = chain->writable_bytes ? vmr_stream_read(&port->in, chain->iov + chain->readable, (int)chain->writable)
-                                        : -EAGAIN;
+    ssize_t got = receive(port, chain);
     if (!chain->writable_bytes) vmr_guest_did_wrong(virtio->machine, VMR_CONSOLE_NAME, "receive buffer without room");
     if (got > 0) {
       port->rx_bytes += (uint64_t)got;
-      vmr_virtq_push(virtio, queue, chain->head, (uint64_t)got);
+      vmr_virtq_push(virtio, queue, chain, (uint64_t)got);
       vmr_virtq_signal(virtio, queue);
     } else if (chain->writable_bytes) {
       queue->last_avail--; /* the buffer is unused: give it to the next byte */
       if (got != -EAGAIN) end_input(port);
     } else {
-      vmr_virtq_push(virtio, queue, chain->head, 0);
+      vmr_virtq_push(virtio, queue, chain, 0);
     }
   }
   pthread_mutex_unlock(&virtio->lock);
@@ -182,7 +210,7 @@ static void console_task(void *opaque) {
   for (uint32_t i = 0; i < console->port_count; i++) {
     vmr_port *port = &console->ports[i];
     if (!port->wired) continue;
-    if (!port->out_waits && tx_pump(port, UINT64_MAX)) vmr_console_post(console);
+    if (!port->out_waits && tx_pump(port, TURN_BYTES)) vmr_console_post(console);
     if (port->hangup_due && !port->sending) hang_up(port);
   }
   pthread_mutex_unlock(&console->virtio.lock);
@@ -222,8 +250,10 @@ static bool console_idle(void *device) {
   pthread_mutex_lock(&console->virtio.lock);
   for (uint32_t i = 0; i < console->port_count; i++) {
     vmr_port *port = &console->ports[i];
-    if (port->wired && !port->out_waits) tx_pump(port, UINT64_MAX); /* what was queued without a notification */
-    idle &= !port->sending && !port->hangup_due;
+    /* what was queued without a notification, too */
+    bool more = port->wired && !port->out_waits && tx_pump(port, TURN_BYTES);
+    if (more) vmr_io_post(console->virtio.machine, &console->task);
+    idle &= !more && !port->sending && !port->hangup_due;
   }
   pthread_mutex_unlock(&console->virtio.lock);
   return idle;
@@ -240,9 +270,7 @@ static const char *check_port(vmr_port *port) {
   const vmr_virtq *queue = tx_queue(port);
   if (!port->sending) return port->wired || !(port->guest_open || port->owed || port->hangup_due) ? NULL : "a port without wires";
   if (!port->wired || !queue->ready) return "a buffer of a port that sends nothing";
-  vmr_virtq rings = *queue;
-  vmr_virtq_map(&console->virtio, &rings);
-  const char *wrong = vmr_virtq_again(&console->virtio, &rings, port->sending_head, &console->chain);
+  const char *wrong = vmr_virtq_again(&console->virtio, queue, port->tx.head, &console->chain);
   return wrong ? wrong : port->sent > console->chain.readable_bytes ? "more sent than the buffer holds" : NULL;
 }
 
@@ -258,7 +286,7 @@ static void port_loaded(vmr_port *port) {
   port->in_watched = !watched; /* whatever epoll was told before */
   watch_in(port, watched);
   if (port->in_ended) port->in_watched = false;
-  if (port->sending) vmr_virtq_again(&port->console->virtio, tx_queue(port), port->sending_head, &port->tx);
+  if (port->sending) vmr_virtq_again(&port->console->virtio, tx_queue(port), port->tx.head, &port->tx);
   port->out_waits = !port->sending;
   watch_out(port, port->sending);
   if (port->out.fd < 0) port->out_waits = false;
@@ -278,7 +306,7 @@ static const vmr_field config_fields[] = {VMR_FIELD(vmr_console_config, cols, VM
 static const vmr_field port_fields[] = {
     VMR_FIELD(vmr_port, guest_open, 1), VMR_FIELD(vmr_port, hangup_due, 1),      VMR_BITS(vmr_port, owed, (1u << OWED_KINDS) - 1),
     VMR_FIELD(vmr_port, in_watched, 1), VMR_FIELD(vmr_port, sending, 1),         VMR_FIELD(vmr_port, sent, VMR_ANY),
-    VMR_FIELD(vmr_port, sending_head, VMR_ANY)};
+    VMR_FIELD(vmr_port, tx.head, VMR_ANY)};
 static const vmr_state_ops state_ops = {VMR_CONSOLE_NAME, 1, state_lock, state_unlock, state_check, state_loaded};
 
 static int declare_state(vmr_virtio_console *console) {
@@ -313,7 +341,8 @@ int vmr_virtio_console_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vm
   console->task = (vmr_io_task){.run = console_task, .opaque = console};
   for (uint32_t i = 0; i < ports; i++) {
     vmr_port *port = &console->ports[i];
-    *port = (vmr_port){.console = console, .index = i, .in_ended = true, .in = {.fd = -1}, .out = {.fd = -1}};
+    *port = (vmr_port){.console = console, .index = i, .in_ended = true, .in = {.fd = -1}, .out = {.fd = -1},
+                       .last_words = LAST_BYTES};
   }
   int rc = vmr_on_free(machine, console_free, console);
   if (rc) {

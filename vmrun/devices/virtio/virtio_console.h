@@ -26,7 +26,7 @@ typedef struct vmr_port {
   vmr_stream in, out;
   bool sending;
   uint64_t sent;    /* bytes of tx */
-  uint16_t sending_head; /* of tx */
+  uint64_t last_words; /* bytes that may still go out once the machine stops */
   vmr_chain tx;
   uint64_t rx_bytes, tx_bytes;
 } vmr_port;

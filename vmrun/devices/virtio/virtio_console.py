@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vmrun.devices.model import DeviceType, Needs, Wires
+from vmrun.devices.model import DeviceType, Driver, Needs, Wires
 from vmrun.devices.state import Served
 from vmrun.devices.virtio.virtio_mmio import REGISTERS, aml, fdt
 from vmrun.plan.model import DevicePlan
@@ -20,10 +20,9 @@ def ports(device: DevicePlan) -> tuple[tuple[str, bool], ...]:
     The property ``ports`` names the ports that are no terminal; ``console`` says whether a terminal stands before them,
     which it does unless ports are named.
     """
-    named = device.properties.get("ports", ())
-    assert isinstance(named, tuple)
+    named = device.names("ports")
     terminal = device.properties.get("console", not named)
-    return ((("", True),) if terminal else ()) + tuple((str(name), False) for name in named)
+    return ((("", True),) if terminal else ()) + tuple((name, False) for name in named)
 
 
 class Console(Served):
@@ -59,8 +58,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Console:
     """
     from vmrun._core import ffi, lib
 
-    hangup = device.properties.get("hangup", ())
-    assert isinstance(hangup, tuple)
+    hangup = device.names("hangup")
     all_ports = ports(device)
     out = ffi.new("vmr_virtio_console **")
     code = lib.vmr_virtio_console_new(
@@ -78,6 +76,8 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Console:
 DEVICE = DeviceType(
     kind="virtio-console",
     doc="console, and named ports between guest and host",
+    owner="table",
+    driver=Driver("virtio_console", ("CONFIG_VIRTIO_CONSOLE",)),  # Linux 6.12, drivers/char/Kconfig
     needs=Needs(size=0x200, transport="virtio-mmio"),
     registers=REGISTERS,
     fdt=fdt,

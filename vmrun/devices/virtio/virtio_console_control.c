@@ -44,7 +44,7 @@ static bool send(vmr_virtio_console *console, const uint8_t *bytes, size_t size)
     written = vmr_iov_write(chain->iov + chain->readable, chain->writable, 0, bytes, size);
   else
     wrong(console, "control buffer too small for a message");
-  vmr_virtq_push(&console->virtio, queue, chain->head, written);
+  vmr_virtq_push(&console->virtio, queue, chain, written);
   return true;
 }
 
@@ -98,17 +98,20 @@ static void obey(vmr_virtio_console *console, const control *message) {
 void vmr_console_control(vmr_virtio_console *console) {
   vmr_virtio *virtio = &console->virtio;
   vmr_virtq *queue = &virtio->queues[VMR_CONSOLE_CONTROL_TX];
+  uint32_t left = VMR_VIRTQ_SIZE; /* a driver that refills its queue as it is read has its next turn after others */
   if (!vmr_console_multiport(console)) return;
   do {
-    while (vmr_virtq_pop(virtio, queue, &console->chain)) {
+    while (left && vmr_virtq_pop(virtio, queue, &console->chain)) {
+      left--;
       control message;
       if (vmr_iov_read(console->chain.iov, console->chain.readable, 0, &message, sizeof message) == sizeof message)
         obey(console, &message);
       else
         wrong(console, "control message that is too short");
-      vmr_virtq_push(virtio, queue, console->chain.head, 0);
+      vmr_virtq_push(virtio, queue, &console->chain, 0);
     }
-  } while (vmr_virtq_arm(virtio, queue));
+  } while (left && vmr_virtq_arm(virtio, queue));
   vmr_virtq_signal(virtio, queue);
+  if (!left) vmr_io_post(virtio->machine, &console->task);
   pay(console);
 }

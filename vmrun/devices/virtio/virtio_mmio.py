@@ -7,10 +7,12 @@ A device on it gives its id, features, queues and configuration; the node and th
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vmrun.devices.model import (
     DeviceType,
+    Driver,
     FdtContext,
     Live,
     Needs,
@@ -95,7 +97,7 @@ def aml(device: DevicePlan, number: int) -> tuple[Node, ...]:
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Live:
     """Attach a window without a device: DEVICE_ID 0, which drivers pass by (4.2.3.1.1)."""
     slot = EmptySlot(machine)
-    machine.claim(device.base, device.size, slot)
+    machine.claim(device.base, device.size, slot, min_width=4, max_width=4)
     return slot
 
 
@@ -110,7 +112,7 @@ class EmptySlot(Declared):
     def read(self, offset: int, size: int) -> int:
         """Return the magic value and the version; all else is 0."""
         found = REGISTERS.at(offset)
-        return found[0].reset if found and size == 4 and found[0].name in ("MAGIC", "VERSION") else 0
+        return found[0].reset if found and found[0].name in ("MAGIC", "VERSION") else 0
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Count it: there is nobody to write to."""
@@ -120,7 +122,13 @@ class EmptySlot(Declared):
 DEVICE = DeviceType(
     kind="virtio-mmio",
     doc="window for one virtio device",
+    owner="board",
     compatible=("virtio,mmio",),
+    driver=Driver(
+        "virtio_mmio",
+        ("CONFIG_VIRTIO_MMIO",),
+        MappingProxyType({"acpi": ("CONFIG_ACPI",), "mptable": ("CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES",)}),
+    ),  # Linux 6.12, drivers/virtio/Kconfig
     needs=Needs(size=0x1000),
     registers=REGISTERS,
     fdt=fdt,

@@ -15,6 +15,7 @@
 struct vmr_virtio_rng {
   vmr_virtio virtio;
   int source; /* -1: the host's randomness */
+  vmr_io_task task; /* the buffers that are left */
   vmr_chain chain;
 };
 
@@ -39,17 +40,28 @@ static uint64_t fill(vmr_virtio_rng *rng) {
   return written;
 }
 
+/* Another vCPU may offer buffers as fast as they are filled: after a queue's worth the rest is the I/O thread's. */
 static void rng_notify(void *device, uint32_t index) {
   vmr_virtio_rng *rng = device;
   vmr_virtq *queue = &rng->virtio.queues[index];
+  uint32_t left = VMR_VIRTQ_SIZE;
   do {
-    while (vmr_virtq_pop(&rng->virtio, queue, &rng->chain)) {
+    while (left && vmr_virtq_pop(&rng->virtio, queue, &rng->chain)) {
+      left--;
       uint64_t written = fill(rng);
       if (!rng->chain.writable) vmr_guest_did_wrong(rng->virtio.machine, "virtio-rng", "buffer without a writable part");
-      vmr_virtq_push(&rng->virtio, queue, rng->chain.head, written);
+      vmr_virtq_push(&rng->virtio, queue, &rng->chain, written);
     }
-  } while (vmr_virtq_arm(&rng->virtio, queue));
+  } while (left && vmr_virtq_arm(&rng->virtio, queue));
   vmr_virtq_signal(&rng->virtio, queue);
+  if (!left) vmr_io_post(rng->virtio.machine, &rng->task);
+}
+
+static void rng_task(void *device) {
+  vmr_virtio_rng *rng = device;
+  pthread_mutex_lock(&rng->virtio.lock);
+  rng_notify(rng, 0);
+  pthread_mutex_unlock(&rng->virtio.lock);
 }
 
 static void rng_stop(void *device, uint32_t queue) { (void)device, (void)queue; /* nothing is ever in flight */ }
@@ -75,6 +87,7 @@ int vmr_virtio_rng_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_li
   vmr_virtio_rng *rng = calloc(1, sizeof *rng);
   if (!rng) return vmr_fail(machine, ENOMEM, "out of memory");
   rng->source = -1;
+  rng->task = (vmr_io_task){.run = rng_task, .opaque = rng};
   int rc = vmr_on_free(machine, rng_free, rng);
   if (rc) {
     free(rng);

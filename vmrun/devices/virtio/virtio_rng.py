@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmrun.devices.model import DeviceType, Live, Needs, Wires
+from vmrun.devices.model import DeviceType, Driver, Live, Needs, Wires
 from vmrun.devices.state import Served
 from vmrun.devices.virtio.virtio_mmio import REGISTERS, aml, fdt
 from vmrun.plan.model import DevicePlan
@@ -26,6 +26,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Live:
 DEVICE = DeviceType(
     kind="virtio-rng",
     doc="entropy source",
+    driver=Driver("virtio_rng", ("CONFIG_HW_RANDOM_VIRTIO",)),  # Linux 6.12, drivers/char/hw_random/Kconfig
     needs=Needs(size=0x200, transport="virtio-mmio"),
     registers=REGISTERS,
     fdt=fdt,

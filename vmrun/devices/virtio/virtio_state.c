@@ -60,6 +60,6 @@ const char *vmr_virtio_state_check(vmr_virtio *virtio) {
 
 void vmr_virtio_state_loaded(vmr_virtio *virtio) {
   for (uint32_t i = 0; i < virtio->queue_count; i++)
-    if (virtio->queues[i].ready) vmr_virtq_map(virtio, &virtio->queues[i]);
+    if (virtio->queues[i].ready) vmr_virtq_locate(virtio, &virtio->queues[i]);
   vmr_line_set(virtio->line, virtio->interrupt_status != 0);
 }

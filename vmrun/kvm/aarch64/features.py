@@ -21,7 +21,7 @@ class Feature:
 
 
 FEATURES = (
-    Feature("pmu", (3,), ("KVM_CAP_ARM_PMU_V3",)),
+    Feature("pmu", (3,), ("KVM_CAP_ARM_PMU_V3", "KVM_CAP_VCPU_ATTRIBUTES")),
     Feature("sve", (4,), ("KVM_CAP_ARM_SVE",)),
     # KVM takes both algorithms or none (arch/arm64/kvm/arm.c, system_supported_vcpu_features).
     Feature("pauth", (5, 6), ("KVM_CAP_ARM_PTRAUTH_ADDRESS", "KVM_CAP_ARM_PTRAUTH_GENERIC")),

@@ -13,7 +13,7 @@ from vmrun.core.machine import CoreMachine
 from vmrun.kvm import measure, report
 from vmrun.kvm.aarch64.vm import ArmVm
 from vmrun.kvm.host import Kvm
-from vmrun.kvm.outcome import MicroGuest, Try
+from vmrun.kvm.outcome import HUNG, MicroGuest, Try
 from vmrun.kvm.vm import fault
 from vmrun.plan.model import EntryPlan
 
@@ -66,5 +66,5 @@ class _Guest:
         kind = self._run(code)
         if kind == lib.VMR_EXIT_SYSTEM:
             return Try(name, True, purpose)
-        why = "it does not come back" if kind == lib.VMR_EXIT_STOPPED else report.cause(fault(self._vm.vcpus[0]))
+        why = HUNG if kind == lib.VMR_EXIT_STOPPED else report.cause(fault(self._vm.vcpus[0]))
         return Try(name, False, purpose, why)

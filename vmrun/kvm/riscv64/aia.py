@@ -36,8 +36,8 @@ def build(vm: Vm, harts: int, aplic: DevicePlan, imsic: DevicePlan) -> None:
     How the IMSICs are served stays KVM's choice: by the processor's where guest files are left, else in software.
     Raise HostError E325 where KVM refuses.
     """
-    sources, ids = aplic.properties["sources"], imsic.properties["ids"]
-    assert isinstance(sources, int) and isinstance(ids, int)
+    sources = aplic.number("sources")
+    ids = imsic.number("ids")
     device = vm.new_device(KIND, "AIA")
     device.set(_CONFIG, _IDS, "uint32_t", ids)
     device.set(_CONFIG, _SOURCES, "uint32_t", sources)

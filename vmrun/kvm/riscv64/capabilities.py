@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from vmrun.kvm.capabilities import Capability
+from vmrun.kvm.capabilities import Capability, mp_state
 
 TABLE = (
+    mp_state(required=True),
     Capability(
         "KVM_CAP_ONE_REG",
         70,

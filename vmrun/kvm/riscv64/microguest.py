@@ -12,7 +12,7 @@ from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
 from vmrun.kvm import measure, report
 from vmrun.kvm.host import Kvm
-from vmrun.kvm.outcome import MicroGuest, Try
+from vmrun.kvm.outcome import HUNG, MicroGuest, Try
 from vmrun.kvm.riscv64 import isa, registers
 from vmrun.kvm.riscv64.vm import RiscvVm
 from vmrun.kvm.vm import fault
@@ -97,5 +97,5 @@ class _Guest:
             cause = isa.get(self.vm, self._vcpu, registers.csr("scause"))
             return Try(name, False, purpose, f"it traps (scause {cause})")
         stopped = self._exit.kind == lib.VMR_EXIT_STOPPED
-        why = "it does not come back" if stopped else report.cause(fault(self._vcpu))
+        why = HUNG if stopped else report.cause(fault(self._vcpu))
         return Try(name, False, purpose, why)

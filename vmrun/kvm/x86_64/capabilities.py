@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from vmrun.kvm.capabilities import Capability
+from vmrun.kvm.capabilities import Capability, mp_state
 
 TABLE = (
+    mp_state(required=False),
     Capability("KVM_CAP_IRQCHIP", 0, True, "LAPIC and IOAPIC in the kernel", calls=("KVM_CREATE_IRQCHIP",)),
     Capability("KVM_CAP_HLT", 1, True, "a halted vCPU costs nothing"),
     Capability("KVM_CAP_SET_TSS_ADDR", 4, True, "real mode on Intel", calls=("KVM_SET_TSS_ADDR",)),

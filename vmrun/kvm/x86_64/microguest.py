@@ -13,7 +13,7 @@ from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
 from vmrun.kvm import measure, report
 from vmrun.kvm.host import Kvm
-from vmrun.kvm.outcome import MicroGuest, Try
+from vmrun.kvm.outcome import HUNG, MicroGuest, Try
 from vmrun.kvm.vm import fault
 from vmrun.kvm.x86_64 import cpuid
 from vmrun.kvm.x86_64.vm import X86Vm
@@ -82,5 +82,5 @@ class _Guest:
         kind = self._run(code, cr4, rdi=AREA, rcx=0)
         if kind == lib.VMR_EXIT_HALT:
             return Try(name, True, purpose)
-        why = "it does not come back" if kind == lib.VMR_EXIT_STOPPED else report.cause(fault(self._vcpu))
+        why = HUNG if kind == lib.VMR_EXIT_STOPPED else report.cause(fault(self._vcpu))
         return Try(name, False, purpose, why)

@@ -34,13 +34,16 @@ static void forget(vmr_code_page *page, uint32_t from, uint32_t to) {
 
 static void refresh(vmr_hart *h, vmr_code_page *page) {
   uint64_t words[CHUNK / 8];
+  bool changed = false;
   for (uint32_t at = 0; at < VMR_PAGE_SIZE; at += CHUNK)
     if (load_chunk(words, page->hva + at, page->copy + at)) {
       memcpy(page->copy + at, words, CHUNK);
       uint32_t slot = at / 2;
       forget(page, slot > LOOK_AHEAD ? slot - LOOK_AHEAD : 0, slot + CHUNK / 2);
       page->straddle_key = ~0ull;
+      changed = true;
     }
+  if (changed) vmr_jit_forget(h, page);
   page->generation = h->code_generation;
 }
 
@@ -71,7 +74,8 @@ static void detach(vmr_hart *h, const vmr_code_page *page) {
 static vmr_code_page *evict(vmr_hart *h) {
   for (;;) {
     vmr_code_page *page = h->pages[h->clock_hand++ % h->page_count];
-    detach(h, page); /* so that a page in use is marked again */
+    detach(h, page); /* so that a page in use is marked again ... */
+    vmr_fetch_epoch(h); /* ... by translated code as well */
     if (page->referenced) {
       page->referenced = false;
       continue;
@@ -79,6 +83,7 @@ static vmr_code_page *evict(vmr_hart *h) {
     vmr_code_page **link = &h->hash[hash_of(page->gpa)];
     while (*link != page) link = &(*link)->next;
     *link = page->next;
+    vmr_jit_give_up(h, page);
     return page;
   }
 }
@@ -86,13 +91,16 @@ static vmr_code_page *evict(vmr_hart *h) {
 vmr_code_page *vmr_code_page_at(vmr_hart *h, uint64_t gpa, const uint8_t *hva) {
   for (vmr_code_page *page = h->hash[hash_of(gpa)]; page; page = page->next)
     if (page->gpa == gpa) {
+      page->hva = hva; /* other memory may lie there since */
       if (page->generation != h->code_generation) refresh(h, page);
       page->referenced = true;
       return page;
     }
   vmr_code_page *page = h->page_count < h->page_limit ? malloc(sizeof *page) : NULL;
-  if (page)
+  if (page) {
+    page->jit = NULL;
     h->pages[h->page_count++] = page;
+  }
   else if (h->page_count)
     page = evict(h);
   else
@@ -108,7 +116,7 @@ vmr_code_page *vmr_code_page_of(const vmr_hart *h, const vmr_op *ip) {
 }
 
 /* Decode what is at slot into op. false: it reaches into the next page, or the page ends here. */
-static bool decode_at(const vmr_hart *h, const vmr_code_page *page, uint32_t slot, vmr_op *op) {
+static bool decode_at(vmr_hart *h, const vmr_code_page *page, uint32_t slot, vmr_op *op) {
   uint16_t low, high;
   if (slot >= VMR_PAGE_SLOTS) return false;
   memcpy(&low, page->copy + 2 * slot, 2);
@@ -122,14 +130,13 @@ static bool decode_at(const vmr_hart *h, const vmr_code_page *page, uint32_t slo
   return true;
 }
 
-void vmr_code_decode(vmr_hart *h, const vmr_op *ip) {
-  vmr_code_page *page = vmr_code_page_of(h, ip);
-  uint32_t slot = (uint32_t)(ip - page->ops);
+void vmr_code_decode_slot(vmr_hart *h, vmr_code_page *page, uint32_t slot) {
   vmr_op *op = &page->ops[slot], next;
   if (!decode_at(h, page, slot, op)) {
     *op = (vmr_op){.fn = vmr_op_straddle};
     return;
   }
+  if (h->jit) return; /* pairs pay where code stays interpreted */
   uint32_t after = slot + (op->aux >> 4);
   if (!decode_at(h, page, after, &next)) return;
   vmr_op_fn *both = vmr_pair_of(op->fn, next.fn);
@@ -138,8 +145,15 @@ void vmr_code_decode(vmr_hart *h, const vmr_op *ip) {
   if (page->ops[after].fn == vmr_op_decode) page->ops[after] = next; /* the pair reads its fields */
 }
 
+void vmr_code_decode(vmr_hart *h, const vmr_op *ip) {
+  vmr_code_page *page = vmr_code_page_of(h, ip);
+  uint32_t slot = (uint32_t)(ip - page->ops);
+  vmr_code_decode_slot(h, page, slot);
+  if (h->jit) vmr_jit_decoded(h, page, slot);
+}
+
 /* One instruction on its own: what follows it is looked up by pc. */
-static void isolate(const vmr_hart *h, uint32_t raw, vmr_op slots[3]) {
+static void isolate(vmr_hart *h, uint32_t raw, vmr_op slots[3]) {
   vmr_decode(h, raw, -1, &slots[0]);
   slots[1] = slots[2] = (vmr_op){.fn = vmr_op_page_end};
 }
@@ -163,6 +177,9 @@ bool vmr_code_step(vmr_hart *h) {
 }
 
 void vmr_code_free(vmr_hart *h) {
-  for (uint32_t i = 0; i < h->page_count; i++) free(h->pages[i]);
+  for (uint32_t i = 0; i < h->page_count; i++) {
+    vmr_jit_page_free(h->pages[i]);
+    free(h->pages[i]);
+  }
   free(h->pages);
 }

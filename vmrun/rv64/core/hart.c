@@ -14,7 +14,6 @@
 #define REG_F 64
 #define REG_CSR 4096
 
-static vmr_hart *hart_of(vmr_vcpu *vcpu) { return (vmr_hart *)((char *)vcpu - offsetof(vmr_hart, vcpu)); }
 
 uint64_t vmr_time(const vmr_hart *h) {
   uint64_t ns = vmr_clock_now(h->clock);
@@ -24,20 +23,28 @@ uint64_t vmr_time(const vmr_hart *h) {
 /* ---- requests from other threads --------------------------------------------------------------------------------- */
 
 void vmr_hart_serve(vmr_hart *h) {
+  uint64_t now = vmr_reader_now(&h->vcpu.reader);
   uint32_t requests = atomic_fetch_and(&h->requests, ~VMR_REQ_FENCES);
   if (requests & VMR_REQ_FENCE_I) h->code_generation++;
   if (requests & VMR_REQ_SFENCE)
     vmr_mmu_flush(h);
   else if (requests & VMR_REQ_FENCE_I)
     vmr_mmu_flush_fetch(h);
+  if (requests & VMR_REQ_QUIESCE) {
+    h->ram = NULL;
+    h->res_ptr = NULL;
+    vmr_reader_confirm(&h->vcpu.reader, now);
+  }
 }
 
 void vmr_hart_enter(vmr_hart *h) {
-  atomic_store(&h->in_guest, true);
+  vmr_reader_enter(&h->vcpu.reader);
   if (atomic_load(&h->requests) & VMR_REQ_FENCES) vmr_hart_serve(h);
 }
 
-void vmr_hart_leave(vmr_hart *h) { atomic_store(&h->in_guest, false); }
+void vmr_hart_leave(vmr_hart *h) { vmr_reader_leave(&h->vcpu.reader); }
+
+bool vmr_hart_in_guest(const vmr_hart *h) { return atomic_load(&h->vcpu.reader.epoch) != 0; }
 
 static void wake(vmr_hart *h) {
   if (!atomic_load(&h->asleep)) return;
@@ -56,9 +63,13 @@ void vmr_hart_raise(vmr_hart *h, uint32_t ip) {
   wake(h);
 }
 
+static void hart_kick(vmr_vcpu *vcpu) { vmr_hart_request(vmr_hart_of(vcpu), VMR_REQ_KICK); }
+
 static void clock_changed(void *hart) { wake(hart); }
 
-static void hart_kick(vmr_vcpu *vcpu) { vmr_hart_request(hart_of(vcpu), VMR_REQ_KICK); }
+static void hart_quiesce(vmr_vcpu *vcpu, bool memory) {
+  vmr_hart_request(vmr_hart_of(vcpu), memory ? VMR_REQ_FENCES : VMR_REQ_QUIESCE);
+}
 
 static void input_set(void *hart, uint32_t input, bool level) {
   vmr_hart *h = hart;
@@ -72,7 +83,7 @@ static const vmr_line_ops input_ops = {.set = input_set};
 
 static int hart_line(vmr_vcpu *vcpu, uint32_t input, vmr_line *line) {
   if (input > 31 || !(1u << input & VMR_IP_ALL)) return -EINVAL;
-  *line = (vmr_line){&input_ops, hart_of(vcpu), input};
+  *line = (vmr_line){&input_ops, vmr_hart_of(vcpu), input};
   return 0;
 }
 
@@ -158,24 +169,27 @@ static bool wait_started(vmr_hart *h) {
 
 /* ---- running ----------------------------------------------------------------------------------------------------- */
 
-/* The instruction that left for Python is done now. */
-static void complete_mmio(vmr_hart *h, const vmr_exit *exit) {
-  if (!h->mmio.active) return;
-  if (h->mmio.load) vmr_load_finish(h, h->mmio.rd, h->mmio.kind, exit->data);
+/* A piece of the access that left for Python is done now. false: it leaves for the next one. */
+static bool complete_mmio(vmr_hart *h, vmr_exit *exit) {
+  if (!h->mmio.active) return true;
+  if (!vmr_bus_take(&h->mmio.access, exit)) {
+    vmr_bus_ask(&h->mmio.access, exit);
+    return false;
+  }
+  if (h->mmio.load) vmr_load_finish(h, h->mmio.rd, h->mmio.kind, h->mmio.access.value);
   h->mmio.active = false;
   h->pc += h->mmio.length;
   h->retired++;
   h->budget--;
+  return true;
 }
 
 static void execute(vmr_hart *h) {
   vmr_hart_enter(h);
   h->slice = 0;
+  vmr_jit_run(h, vmr_op_poll, NULL, 0);
 #ifdef VMR_TRAMPOLINE
-  vmr_op_poll(h, NULL, 0);
-  while (h->next_ip) h->next_ip->fn(h, h->next_ip, h->next_n);
-#else
-  vmr_op_poll(h, NULL, 0);
+  while (h->next_ip) vmr_jit_run(h, h->next_ip->fn, h->next_ip, h->next_n);
 #endif
   vmr_hart_leave(h);
 }
@@ -185,7 +199,7 @@ static int run(vmr_hart *h, int64_t budget, vmr_exit *exit) {
   h->exit = exit;
   h->exiting = false;
   h->budget = budget;
-  complete_mmio(h, exit);
+  if (!complete_mmio(h, exit)) return 0;
   while (!h->exiting) {
     if (!wait_started(h)) {
       exit->kind = VMR_EXIT_STOPPED;
@@ -196,29 +210,24 @@ static int run(vmr_hart *h, int64_t budget, vmr_exit *exit) {
   return 0;
 }
 
-static int hart_run(vmr_vcpu *vcpu, vmr_exit *exit) { return run(hart_of(vcpu), VMR_UNBOUNDED, exit); }
+static int hart_run(vmr_vcpu *vcpu, vmr_exit *exit) { return run(vmr_hart_of(vcpu), VMR_UNBOUNDED, exit); }
 
 static void hart_free(vmr_vcpu *vcpu) {
-  vmr_hart *h = hart_of(vcpu);
+  vmr_hart *h = vmr_hart_of(vcpu);
   if (atomic_fetch_sub(&h->shared->references, 1) == 1) free(h->shared);
   vmr_code_free(h);
+  vmr_jit_free(h);
   pthread_cond_destroy(&h->wake);
   pthread_mutex_destroy(&h->lock);
   free(h);
 }
 
-uint64_t vmr_hart_gpa(const vmr_hart *h, const uint8_t *hva) {
-  const vmr_ram *ram;
-  for (uint32_t i = 0; (ram = vmr_ram_at(h->vcpu.machine, i)); i++)
-    if (hva >= ram->hva && (uint64_t)(hva - ram->hva) < ram->size) return ram->gpa + (uint64_t)(hva - ram->hva);
-  return VMR_NEVER;
-}
-
-static const vmr_vcpu_ops hart_ops = {.run = hart_run, .kick = hart_kick, .line = hart_line, .free = hart_free};
+static const vmr_vcpu_ops hart_ops = {.run = hart_run, .kick = hart_kick, .line = hart_line, .free = hart_free,
+                                       .quiesce = hart_quiesce};
 
 vmr_hart *vmr_hart_at(const vmr_machine *machine, uint64_t hartid) {
   vmr_vcpu *vcpu = hartid < vmr_vcpu_count(machine) ? vmr_vcpu_at(machine, (uint32_t)hartid) : NULL;
-  return vcpu && vcpu->ops == &hart_ops ? hart_of(vcpu) : NULL;
+  return vcpu && vcpu->ops == &hart_ops ? vmr_hart_of(vcpu) : NULL;
 }
 
 /* ---- the public functions ---------------------------------------------------------------------------------------- */
@@ -232,7 +241,7 @@ static vmr_rv64_shared *shared_of(const vmr_machine *machine) {
   vmr_rv64_shared *shared = calloc(1, sizeof *shared);
   if (!shared) return NULL;
   atomic_store(&shared->references, 1);
-  vmr_sbi_console_connect(&shared->console, -1, -1);
+  shared->console.in = -1;
   return shared;
 }
 
@@ -287,7 +296,7 @@ int vmr_rv64_new(vmr_machine *machine, uint32_t isa, uint32_t timebase_hz, uint6
 }
 
 int vmr_rv64_boot(vmr_vcpu *vcpu, uint64_t pc, uint64_t opaque) {
-  vmr_hart *h = hart_of(vcpu);
+  vmr_hart *h = vmr_hart_of(vcpu);
   if (!vmr_hart_start(h, pc, opaque))
     return vmr_fail(vcpu->machine, EBUSY, "hart %u has been started already", vcpu->index);
   reset(h, pc, opaque); /* now, so that registers can be set before the first run */
@@ -297,11 +306,11 @@ int vmr_rv64_boot(vmr_vcpu *vcpu, uint64_t pc, uint64_t opaque) {
 
 int vmr_rv64_run(vmr_vcpu *vcpu, uint64_t instructions, vmr_exit *exit) {
   bool bounded = instructions && instructions < (uint64_t)VMR_UNBOUNDED;
-  return run(hart_of(vcpu), bounded ? (int64_t)instructions : VMR_UNBOUNDED, exit);
+  return run(vmr_hart_of(vcpu), bounded ? (int64_t)instructions : VMR_UNBOUNDED, exit);
 }
 
 int vmr_rv64_get(vmr_vcpu *vcpu, uint32_t reg, uint64_t *value) {
-  vmr_hart *h = hart_of(vcpu);
+  vmr_hart *h = vmr_hart_of(vcpu);
   if (reg < 32) *value = h->x[reg];
   else if (reg == REG_PC) *value = h->pc;
   else if (reg == REG_PRIVILEGE) *value = h->priv;
@@ -334,7 +343,7 @@ static int set_csr(vmr_hart *h, uint32_t csr, uint64_t value) {
 }
 
 int vmr_rv64_set(vmr_vcpu *vcpu, uint32_t reg, uint64_t value) {
-  vmr_hart *h = hart_of(vcpu);
+  vmr_hart *h = vmr_hart_of(vcpu);
   if (reg < 32) h->x[reg] = reg ? value : 0;
   else if (reg == REG_PC) h->pc = value & ~(1 | h->misaligned_mask);
   else if (reg == REG_PRIVILEGE) {
@@ -350,12 +359,12 @@ int vmr_rv64_set(vmr_vcpu *vcpu, uint32_t reg, uint64_t value) {
 int vmr_rv64_set_imsic(vmr_vcpu *vcpu, vmr_imsic *imsic) {
   vmr_imsic_file *file = vmr_imsic_file_at(imsic, vcpu->index);
   if (!file) return vmr_fail(vcpu->machine, ENOENT, "there is no interrupt file for hart %u", vcpu->index);
-  hart_of(vcpu)->imsic = file;
+  vmr_hart_of(vcpu)->imsic = file;
   return 0;
 }
 
 int vmr_rv64_get_stats(vmr_vcpu *vcpu, vmr_rv64_stats *stats) {
-  const uint64_t *from = (const uint64_t *)&hart_of(vcpu)->stats;
+  const uint64_t *from = (const uint64_t *)&vmr_hart_of(vcpu)->stats;
   uint64_t *to = (uint64_t *)stats;
   for (size_t i = 0; i < sizeof *stats / sizeof *to; i++) to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
   return 0;
@@ -364,6 +373,5 @@ int vmr_rv64_get_stats(vmr_vcpu *vcpu, vmr_rv64_stats *stats) {
 int vmr_rv64_debug_console(vmr_machine *machine, int in_fd, int out_fd) {
   vmr_hart *first = vmr_hart_at(machine, 0);
   if (!first) return vmr_fail(machine, ENOENT, "a debug console needs a hart first");
-  vmr_sbi_console_connect(&first->shared->console, in_fd, out_fd);
-  return 0;
+  return vmr_sbi_console_connect(&first->shared->console, machine, in_fd, out_fd);
 }

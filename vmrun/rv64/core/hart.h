@@ -7,6 +7,7 @@
 #define VMR_RV64_HART_H
 #include <assert.h>
 #include <stdatomic.h>
+#include <stddef.h>
 
 #include "core.h"
 #include "imsic.h"
@@ -88,6 +89,7 @@ typedef struct vmr_code_page {
   uint64_t straddle_epoch; /* ... while vmr_hart.itlb_epoch is this */
   bool referenced;
   struct vmr_code_page *next; /* hash chain */
+  struct vmr_jit_page *jit;   /* what the translator knows of it, or NULL */
 } vmr_code_page;
 
 typedef struct vmr_tlb_entry {
@@ -100,6 +102,15 @@ typedef struct vmr_itlb_entry {
   uint64_t bias; /* pc = bias + (slot address >> 3) */
 } vmr_itlb_entry;
 
+/* Where translated code goes on at a pc outside its page. */
+typedef struct vmr_jump {
+  uint64_t pc;
+  uint64_t key; /* vmr_hart.jump_key while the entry holds */
+  uintptr_t code;
+  uint64_t bias; /* as in vmr_itlb_entry */
+} vmr_jump;
+
+#define VMR_JUMPS 512u
 #define VMR_TLB_BITS 8
 #define VMR_TLB_SIZE (1u << VMR_TLB_BITS)
 #define VMR_ITLB_SIZE 256u
@@ -111,6 +122,21 @@ typedef struct vmr_itlb_entry {
 #define VMR_MODE_S 1
 #define VMR_MODE_SUM 2
 #define VMR_MODES 3
+
+/* One instruction as the ISA has it: its line in isa_ops.h and its fields. */
+typedef struct vmr_insn {
+  uint8_t id;     /* VMR_ID_* (decode.h) */
+  uint8_t length; /* in halfwords */
+  uint8_t rd, rs1, rs2;
+  int32_t imm; /* in bytes for branches and jumps; else as the format has it (decode.c) */
+} vmr_insn;
+
+/* Instructions decoded lately: compiled code has few that differ. */
+typedef struct vmr_decoded {
+  uint32_t raw; /* 0, which is no instruction: an empty entry */
+  vmr_insn insn;
+} vmr_decoded;
+#define VMR_DECODED 1024u
 
 /* Addresses low to high, both included; low > high: none. */
 typedef struct vmr_span {
@@ -135,7 +161,8 @@ typedef struct vmr_tlb {
 #define VMR_REQ_KICK 1u
 #define VMR_REQ_FENCE_I 2u
 #define VMR_REQ_SFENCE 4u
-#define VMR_REQ_FENCES (VMR_REQ_FENCE_I | VMR_REQ_SFENCE)
+#define VMR_REQ_QUIESCE 8u /* the bus or memory has changed: what was looked up before goes */
+#define VMR_REQ_FENCES (VMR_REQ_FENCE_I | VMR_REQ_SFENCE | VMR_REQ_QUIESCE)
 
 /* What all harts of a machine share. */
 typedef struct vmr_rv64_shared {
@@ -150,6 +177,7 @@ typedef struct vmr_mmio_wait {
   uint8_t rd;
   uint8_t kind;
   uint8_t length; /* of the instruction, in bytes */
+  vmr_bus_access access;
 } vmr_mmio_wait;
 
 /* What a hart is, to whoever saves it; all else of vmr_hart is a cache, a way to run, or a wire. */
@@ -166,9 +194,6 @@ struct vmr_rv64_state {
   /* CSRs. sstatus holds SIE SPIE SPP SUM MXR only. */
   uint64_t sstatus, stvec, sscratch, sepc, scause, stval, satp, scounteren, senvcfg, stimecmp;
   uint32_t sie, siselect;
-
-  uint64_t res_value; /* of LR's reservation, where there is one: see res_ptr */
-  uint32_t res_size;
 
   _Atomic uint32_t ip; /* pending interrupts, but for the timer's comparison; any thread */
   atomic_uint hsm;
@@ -187,10 +212,12 @@ struct vmr_hart {
   int64_t budget; /* left of vmr_rv64_run's bound */
 
   uint8_t *res_ptr; /* LR's reservation, or NULL */
-  uint64_t res_gpa; /* the same as an address of the guest, while the state is saved or loaded; VMR_NEVER: none */
+  uint64_t res_value;
+  uint32_t res_size;
   uint64_t misaligned_mask; /* bits a jump target must not have: 2 without C */
 
   uint64_t itlb_epoch;
+  uint64_t jump_key; /* itlb_epoch and priv in one */
   uint64_t code_generation;
   vmr_span superpages[2]; /* what superpages the TLBs hold parts of, lower and upper half of the address space */
   uint64_t cause, tval;           /* an exception on its way to vmr_op_trap */
@@ -200,7 +227,7 @@ struct vmr_hart {
   bool exiting; /* *exit is filled in */
   uint32_t timebase_hz;
   uint32_t clock_skip;
-  const vmr_ram *ram; /* where the last translation went */
+  const vmr_ram *ram; /* where the last translation went; good until the next quiescent point */
   vmr_imsic_file *imsic; /* where its messages arrive, or NULL; it stands still once the machine has started */
   vmr_rv64_shared *shared;
   const vmr_clock *clock;
@@ -208,17 +235,19 @@ struct vmr_hart {
 
   /* Wires from other threads. */
   _Atomic uint32_t requests; /* VMR_REQ_* */
-  atomic_bool in_guest;      /* executing guest instructions: must acknowledge fences before others go on */
   atomic_bool asleep;
   pthread_mutex_t lock;
   pthread_cond_t wake;
 
   vmr_rv64_stats stats;
+  uint64_t seen_retired, seen_traps; /* what was counted when the hart was last seen to get on */
+  atomic_bool lost;                  /* see vmr_trap_lost */
 
   vmr_code_page **pages; /* every page there is, page_count of page_limit */
   uint32_t page_count, page_limit, clock_hand;
   vmr_code_page *hash[VMR_CODE_HASH];
   uint8_t decode_first[32], decode_next[VMR_DECODE_END]; /* rows of isa_ops by major opcode */
+  vmr_decoded decoded[VMR_DECODED];
   vmr_op step[3]; /* one instruction on its own, for an exact bound */
 #ifdef VMR_TRAMPOLINE
   const vmr_op *next_ip;
@@ -226,6 +255,8 @@ struct vmr_hart {
 #endif
   vmr_itlb_entry itlb[VMR_ITLB_SIZE];
   vmr_tlb tlb[VMR_MODES];
+  struct vmr_jit *jit; /* the translator, or NULL */
+  vmr_jump jumps[VMR_JUMPS];
 };
 
 /* Counters are read by other threads while the hart runs. */
@@ -236,7 +267,7 @@ struct vmr_hart {
 /* Translate va. 0: *gpa holds the address; else the exception code. */
 int vmr_mmu_translate(vmr_hart *h, uint64_t va, vmr_access access, uint64_t *gpa);
 /* Host pointer of va's byte for the access (the TLB is filled), or NULL: h->cause holds the exception, or, when it is 0,
- * *gpa is the address of something that is not RAM. */
+ * *gpa is the address of something that is not RAM, or, for a store, ROM. */
 uint8_t *vmr_mmu_data(vmr_hart *h, uint64_t va, vmr_access access, uint64_t *gpa);
 /* Fill the instruction TLB for pc. false: h->cause and h->tval are set. */
 bool vmr_mmu_fetch(vmr_hart *h, uint64_t pc);
@@ -246,15 +277,22 @@ void vmr_mmu_flush(vmr_hart *h);
 void vmr_mmu_flush_data(vmr_hart *h);
 void vmr_mmu_flush_fetch(vmr_hart *h);
 void vmr_mmu_flush_page(vmr_hart *h, uint64_t va);
-/* Select the data TLB that privilege and SUM call for. */
+/* Select what privilege and SUM call for: the data TLB, the keys of jumps. */
 void vmr_mmu_mode(vmr_hart *h);
+/* What was remembered of pcs and their pages no longer holds. */
+static inline void vmr_fetch_epoch(vmr_hart *h) {
+  h->itlb_epoch++;
+  h->jump_key = h->itlb_epoch << 1 | h->priv;
+}
 
 /* ---- code.c ----------------------------------------------------------------------------------------------------- */
 
 /* The decoded page at gpa (page-aligned), fresh. NULL: out of memory. */
 vmr_code_page *vmr_code_page_at(vmr_hart *h, uint64_t gpa, const uint8_t *hva);
-/* Decode the slot ip of the page that executes. */
+/* Decode the slot ip of the page that executes; more than that one where there is a translator. */
 void vmr_code_decode(vmr_hart *h, const vmr_op *ip);
+/* Decode this slot. */
+void vmr_code_decode_slot(vmr_hart *h, vmr_code_page *page, uint32_t slot);
 /* Make page->straddle the instruction in the last halfword of the page and the first of the next.
  * false: h->cause and h->tval are set. */
 bool vmr_code_straddle(vmr_hart *h, vmr_code_page *page, uint64_t pc);
@@ -266,9 +304,11 @@ void vmr_code_free(vmr_hart *h);
 
 /* ---- decode.c --------------------------------------------------------------------------------------------------- */
 
+/* false: raw is no instruction of this hart. */
+bool vmr_decode_fields(vmr_hart *h, uint32_t raw, vmr_insn *insn);
 /* Decode raw (4 bytes, or 2 when raw & 3 != 3) into op. slot: its place in its page, or -1 where jumps must not be
  * resolved to slots. */
-void vmr_decode(const vmr_hart *h, uint32_t raw, int slot, vmr_op *op);
+void vmr_decode(vmr_hart *h, uint32_t raw, int slot, vmr_op *op);
 /* Build the index that decoding searches by. */
 void vmr_decode_index(vmr_hart *h);
 /* Choose the better handler of a common special form; fields other than rs1 stay as they are. */
@@ -277,6 +317,19 @@ void vmr_specialise(vmr_op *op);
 vmr_op_fn *vmr_pair_of(vmr_op_fn *first, vmr_op_fn *second);
 /* The 32-bit instruction that a compressed one stands for; 0 when it is reserved or of an extension that isa lacks. */
 uint32_t vmr_rvc_expand(uint16_t raw, uint32_t isa);
+
+/* ---- jit/, or jit_none.c where no translator is built in --------------------------------------------------------- */
+
+/* The slot is reached by a jump, and has just been decoded. */
+void vmr_jit_decoded(vmr_hart *h, vmr_code_page *page, uint32_t slot);
+/* The page's bytes have changed. */
+void vmr_jit_forget(vmr_hart *h, vmr_code_page *page);
+/* The page's slots are given up. */
+void vmr_jit_give_up(vmr_hart *h, vmr_code_page *page);
+void vmr_jit_page_free(vmr_code_page *page);
+void vmr_jit_free(vmr_hart *h);
+/* Call the handler so that it may go on in translated code. */
+void vmr_jit_run(vmr_hart *h, vmr_op_fn *fn, const vmr_op *ip, int64_t n);
 
 /* ---- csr.c ------------------------------------------------------------------------------------------------------ */
 
@@ -321,6 +374,9 @@ uint32_t vmr_pending(vmr_hart *h);
 /* The number of the most urgent of those in ip, which is not 0. */
 uint64_t vmr_first_interrupt(uint32_t ip);
 void vmr_timer_set(vmr_hart *h, uint64_t stimecmp);
+/* For a hart that has retired nothing since it was last seen to get on: whether it never will, and no other hart either.
+ * h->exit then holds the fault. */
+bool vmr_trap_lost(vmr_hart *h);
 
 static inline bool vmr_interrupts_on(const vmr_hart *h) {
   return h->priv == VMR_PRIV_U || h->sstatus & VMR_SSTATUS_SIE;
@@ -334,8 +390,10 @@ static inline bool vmr_interrupt_due(const vmr_hart *h) {
 /* ---- hart.c ----------------------------------------------------------------------------------------------------- */
 
 uint64_t vmr_time(const vmr_hart *h);
-/* Do the fences that others requested. */
+/* Do the fences that others requested; a quiescent point: no host address of guest memory is in hand. */
 void vmr_hart_serve(vmr_hart *h);
+/* Executing guest instructions: must acknowledge fences before others go on. */
+bool vmr_hart_in_guest(const vmr_hart *h);
 /* Cross the border of guest execution: enter serves what was requested meanwhile. */
 void vmr_hart_enter(vmr_hart *h);
 void vmr_hart_leave(vmr_hart *h);
@@ -347,8 +405,8 @@ void vmr_hart_raise(vmr_hart *h, uint32_t ip);
 void vmr_hart_sleep(vmr_hart *h);
 /* Start a stopped hart. false: it was not stopped. */
 bool vmr_hart_start(vmr_hart *h, uint64_t pc, uint64_t opaque);
-/* The guest-physical address behind a pointer into RAM; VMR_NEVER: it is none. */
-uint64_t vmr_hart_gpa(const vmr_hart *h, const uint8_t *hva);
+/* The hart behind a vCPU of this engine. */
+static inline vmr_hart *vmr_hart_of(vmr_vcpu *vcpu) { return (vmr_hart *)((char *)vcpu - offsetof(vmr_hart, vcpu)); }
 /* The hart with this number, or NULL. */
 vmr_hart *vmr_hart_at(const vmr_machine *machine, uint64_t hartid);
 

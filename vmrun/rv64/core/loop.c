@@ -77,7 +77,16 @@ VMR_HANDLER(slice_end) {
   GO(poll, n);
 }
 
-/* Requests, the end of the run, interrupts. false: leave. */
+/* Whether the hart gets on: it retires instructions, or may do so yet. false: h->exit says that it does not. */
+static inline bool gets_on(vmr_hart *h) {
+  if (VMR_UNLIKELY(h->retired == h->seen_retired)) return !vmr_trap_lost(h);
+  h->seen_retired = h->retired;
+  h->seen_traps = h->stats.traps;
+  atomic_store_explicit(&h->lost, false, memory_order_relaxed);
+  return true;
+}
+
+/* Requests, the end of the run, a guest that is lost, interrupts. false: leave. */
 static bool attend(vmr_hart *h) {
   uint32_t requests = atomic_load_explicit(&h->requests, memory_order_acquire);
   if (VMR_UNLIKELY(requests)) {
@@ -90,6 +99,10 @@ static bool attend(vmr_hart *h) {
   }
   if (VMR_UNLIKELY(h->budget <= 0)) {
     h->exit->kind = VMR_EXIT_BUDGET;
+    h->exiting = true;
+    return false;
+  }
+  if (!gets_on(h)) {
     h->exiting = true;
     return false;
   }

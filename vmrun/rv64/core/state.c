@@ -6,7 +6,7 @@
 static const char *state_lock(void *object) {
   vmr_hart *h = object;
   if (h->mmio.active) return "an access waits for its answer";
-  h->res_gpa = h->res_ptr ? vmr_hart_gpa(h, h->res_ptr) : VMR_NEVER;
+  h->res_ptr = NULL; /* SC fails now, as it may after any interruption */
   pthread_mutex_lock(&h->lock);
   return NULL;
 }
@@ -29,18 +29,13 @@ static const char *state_check(void *object) {
   if ((h->stvec & 3) > 1) return "a reserved mode of stvec";
   if (!is_satp(h)) return "a mode of satp that the hart does not have";
   if (!(h->isa & VMR_RV64_F) && (h->fs || h->fflags || h->frm)) return "floating point that the hart does not have";
-  if (!is_hsm(atomic_load(&h->hsm))) return "an unknown state of SBI HSM";
-  if (h->res_gpa == VMR_NEVER) return NULL;
-  bool sized = (h->res_size == 4 || h->res_size == 8) && !(h->res_gpa % h->res_size);
-  return sized && vmr_gpa_ptr(h->vcpu.machine, h->res_gpa, h->res_size) ? NULL : "a reservation outside RAM";
+  return is_hsm(atomic_load(&h->hsm)) ? NULL : "an unknown state of SBI HSM";
 }
 
 static void state_loaded(void *object) {
   vmr_hart *h = object;
-  h->res_ptr = h->res_gpa == VMR_NEVER ? NULL : vmr_gpa_ptr(h->vcpu.machine, h->res_gpa, h->res_size);
   h->timer_due = false;
-  h->code_generation++; /* RAM may hold other code than what was decoded */
-  vmr_mmu_flush(h);
+  atomic_fetch_or(&h->requests, VMR_REQ_FENCES); /* RAM may hold other tables, and other code than what was decoded */
   vmr_mmu_mode(h);
   pthread_cond_broadcast(&h->wake);
 }
@@ -53,7 +48,7 @@ static const vmr_field fields[] = {
     ONE(pc, VMR_ANY), ONE(priv, VMR_PRIV_S), VMR_ARRAY(vmr_hart, f, VMR_ANY), ONE(fflags, 31), ONE(frm, 7), ONE(fs, 3),
     ONE(retired, VMR_ANY), MASKED(sstatus, VMR_SSTATUS_PLAIN), ONE(stvec, VMR_ANY), ONE(sscratch, VMR_ANY), ONE(sepc, VMR_ANY),
     ONE(scause, VMR_ANY), ONE(stval, VMR_ANY), ONE(satp, VMR_ANY), ONE(scounteren, 7), ONE(senvcfg, 1), ONE(stimecmp, VMR_ANY),
-    MASKED(sie, VMR_IP_ALL), ONE(siselect, 0x1ff), ONE(res_gpa, VMR_ANY), ONE(res_value, VMR_ANY), ONE(res_size, 8),
+    MASKED(sie, VMR_IP_ALL), ONE(siselect, 0x1ff),
     MASKED(ip, VMR_IP_ALL), ONE(hsm, VMR_HSM_SUSPENDED), ONE(start_pc, VMR_ANY), ONE(start_opaque, VMR_ANY)};
 static const vmr_state_ops state_ops = {"rv64", 1, state_lock, state_unlock, state_check, state_loaded};
 

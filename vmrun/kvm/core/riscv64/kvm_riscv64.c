@@ -23,13 +23,13 @@ int vmr_kvm_riscv64_console(vmr_kvm *kvm, int in_fd, int out_fd) {
     }
     kvm->arch = console;
   }
-  vmr_sbi_console_connect(kvm->arch, in_fd, out_fd);
-  return 0;
+  return vmr_sbi_console_connect(kvm->arch, kvm->machine, in_fd, out_fd);
 }
 
 /* KVM serves what a kernel lives on; the console is ours, and whatever else the guest tries in vain is counted. */
 static int serve_sbi(vmr_kvm_vcpu *k) {
-  static const vmr_sbi_console nowhere = {-1, -1};
+  vmr_reader_leave(&k->vcpu.reader); /* a slow terminal must not hold up changes of memory */
+  static const vmr_sbi_console nowhere = {-1, NULL};
   const vmr_sbi_console *console = k->kvm->arch ? k->kvm->arch : &nowhere;
   struct kvm_run *run = k->run;
   uint64_t args[3] = {run->riscv_sbi.args[0], run->riscv_sbi.args[1], run->riscv_sbi.args[2]};
@@ -46,6 +46,7 @@ static int serve_sbi(vmr_kvm_vcpu *k) {
   }
   run->riscv_sbi.ret[0] = (unsigned long)result.error;
   run->riscv_sbi.ret[1] = result.value;
+  vmr_reader_enter(&k->vcpu.reader);
   return VMR_KVM_AGAIN;
 }
 
