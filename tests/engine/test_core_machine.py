@@ -123,7 +123,7 @@ def test_windows_are_found_and_overlaps_refused() -> None:
             assert machine.poke(0x1000 + 0x20 * i + 8, 8, 2**64 - 1)
             assert cells[i].seen[1:] == [("write", 8, 8, 2**64 - 1)]
             assert machine.peek(0x1010 + 0x20 * i, 1) is None
-        for base, size in ((0x1008, 1), (0xFFF, 2), (0x1000, 0x1000), (0, 2**63), (0x1000, 0), (2**64 - 1, 2)):
+        for base, size in ((0x1008, 1), (0xFFF, 2), (0x1000, 0x1000), (0, 2**63), (0x1000, 0), (2**64 - 2, 4)):
             with pytest.raises(HostError, match=r"overlaps|empty or wraps"):
                 machine.claim(base, size, Cell())
 
@@ -167,13 +167,11 @@ def test_the_bus_repairs_widths_that_a_device_does_not_take() -> None:
         }
 
 
-def test_a_machine_that_has_started_takes_nothing_more() -> None:
+def test_a_machine_that_has_started_takes_no_interrupt_controller() -> None:
     with CoreMachine() as machine:
         machine.start()
         one = ffi.new("vmr_line[1]")
         for call in (
-            lambda: machine.add_ram(RAM, 4096),
-            lambda: machine.claim(0, 8, Cell()),
             machine.start,
             lambda: machine.check(
                 lib.vmr_plic_new(machine.handle, PLIC, 0x600000, 1, 1, one, ffi.new("vmr_plic **")), "p"

@@ -251,12 +251,10 @@ def test_init_and_sipi_start_the_other_vcpus(vcpus: int) -> None:
 
 
 def test_lint_is_as_firmware_leaves_it() -> None:
-    with lab(irqchip="kernel") as made:
+    stop = Bell(lambda offset, value: made.core.stop() if offset == 4 else None)
+    with lab(irqchip="kernel", ears=stop) as made:
         read = b"\xbb" + struct.pack("<I", LAPIC + 0x350) + b"\x8b\x03" + mov_dx(PORT) + OUT32
         read += b"\xbb" + struct.pack("<I", LAPIC + 0x360) + b"\x8b\x03" + mov_dx(PORT + 4) + OUT32
-        stop = Bell(lambda offset, value: made.core.stop() if offset == 4 else None)
-        made.ears = stop
-        made.core._windows[0] = (*made.core._windows[0][:2], stop)
         made.load(read + REST)
         assert made.run() == lib.VMR_EXIT_STOPPED
         assert [value for _, _, value in stop.heard] == [0x700, 0x400]

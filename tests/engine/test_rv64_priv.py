@@ -734,7 +734,7 @@ def test_registers_can_be_set_and_read() -> None:
 )
 def test_a_device_in_python_answers_a_load(access: str, size: int, value: int) -> None:
     with guest(f"li s1, 0x10000000; {access}; sw t0, 16(s1)") as made:
-        made.check(lib.vmr_bus_claim(made.machine, 0x10000000, 0x100, 7))
+        made.check(lib.vmr_bus_claim(made.machine, 0x10000000, 0x100, 7, 1, 0, _core.ffi.new("vmr_window **")))
         assert made.step(100) == lib.VMR_EXIT_MMIO_READ
         assert (made.exit.gpa, made.exit.size, made.exit.window) == (0x10000008, size, 7)
         made.exit.data = value
@@ -746,7 +746,7 @@ def test_a_device_in_python_answers_a_load(access: str, size: int, value: int) -
 
 def test_misaligned_access_to_a_device_traps() -> None:
     with guest(program("li s1, 0x10000000; lw t0, 2(s1)")) as made:
-        made.check(lib.vmr_bus_claim(made.machine, 0x10000000, 0x100, 7))
+        made.check(lib.vmr_bus_claim(made.machine, 0x10000000, 0x100, 7, 1, 0, _core.ffi.new("vmr_window **")))
         made.run()
         assert (made.trap().cause, made.trap().value) == (4, 0x10000002)
 

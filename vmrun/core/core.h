@@ -1,6 +1,6 @@
 /* The C core as its devices and engines see it. Python never reads this header: see core_api.h.
  *
- * No globals, no exit, no printf. Guest memory only through vmr_gpa_ptr and the helpers beside it.
+ * No globals, no exit, no printf. Guest memory only through vmr_gpa_ptr and the helpers beside it, inside as a reader.
  */
 #ifndef VMR_CORE_H
 #define VMR_CORE_H
@@ -11,20 +11,79 @@
 #include "core_api.h"
 #include "line.h"
 
+/* ---- readers ---------------------------------------------------------------------------------------------------- */
+
+/* A thread's place among those that look at the bus and at memory. Looking takes no lock; what was taken away is freed
+ * when every thread that was inside has come to a quiescent point: it left, passed, or (a hart) ended a time slice.
+ *
+ * The rule: a pointer of vmr_gpa_ptr, a vmr_ram, and a host address made of them are good until the quiescent point of
+ * the thread that asked for them, and on no other thread. vCPUs are inside while they execute or serve an exit, the I/O
+ * thread is in each callback and task. A thread of a device's own adds a reader and is inside while it serves a request.
+ * What outlives a quiescent point (a ring, a buffer in hand) keeps guest addresses, and looks them up again when
+ * vmr_memory_generation has moved. vmr_gpa_read and vmr_gpa_write copy, and may be called from anywhere. */
+typedef struct vmr_reader {
+  _Atomic uint64_t epoch; /* the machine's, at the last quiescent point; 0: outside */
+  _Atomic pthread_t thread; /* who is, or was, inside */
+  uint64_t settle; /* a change made from inside: on leaving, wait until every vCPU goes by it */
+  bool on_bus; /* inside of it devices are called: who is there may not wait for others */
+  vmr_machine *machine;
+  struct vmr_reader *next, **link; /* the core's */
+} vmr_reader;
+
+void vmr_reader_add(vmr_machine *machine, vmr_reader *reader, bool on_bus);
+void vmr_reader_drop(vmr_reader *reader); /* outside */
+void vmr_reader_enter(vmr_reader *reader);
+void vmr_reader_leave(vmr_reader *reader);
+/* A quiescent point of one who stays inside. */
+void vmr_reader_pass(vmr_reader *reader);
+/* The same in two steps, for one who first does what vmr_vcpu_ops.quiesce asked: take now, look for requests, confirm. */
+uint64_t vmr_reader_now(const vmr_reader *reader);
+void vmr_reader_confirm(vmr_reader *reader, uint64_t now);
+
 /* ---- memory ---------------------------------------------------------------------------------------------------- */
 
+/* What the guest finds at [gpa, gpa + size). */
 typedef struct vmr_ram {
   uint64_t gpa;
   uint64_t size;
   uint8_t *hva;
+  bool writable; /* by the guest and its devices; writes to the rest leave to the bus */
+  _Atomic uint64_t *dirty; /* one bit a page while a log is kept, or NULL */
 } vmr_ram;
 
-/* The host address of [gpa, gpa + size), or NULL unless all of it lies in one RAM region. Safe for any guest value. */
-void *vmr_gpa_ptr(const vmr_machine *machine, uint64_t gpa, uint64_t size);
-/* The RAM region that holds gpa, or NULL. Regions do not move or vanish once the machine has started. */
+/* The host address of [gpa, gpa + size) for reading, or NULL unless the guest can read all of it in one region. Safe for
+ * any guest value. */
+const void *vmr_gpa_ptr(const vmr_machine *machine, uint64_t gpa, uint64_t size);
+/* The same for writing; NULL for ROM. Follow each write with vmr_mark_dirty. */
+void *vmr_gpa_ptr_for_write(const vmr_machine *machine, uint64_t gpa, uint64_t size);
+/* Tell the dirty logs of a write that is done. hva: from vmr_gpa_ptr_for_write, in the same section. */
+void vmr_mark_dirty(const vmr_machine *machine, const void *hva, uint64_t size);
+/* Whether all of it is memory now (and not ROM, where it is to be written). From any thread. */
+bool vmr_gpa_holds(vmr_machine *machine, uint64_t gpa, uint64_t size, bool write);
+/* Copies, from any thread; false, and nothing is copied, unless all of it is there (and, for a write, not ROM). */
+bool vmr_gpa_read(vmr_machine *machine, uint64_t gpa, void *data, uint64_t size);
+bool vmr_gpa_write(vmr_machine *machine, uint64_t gpa, const void *data, uint64_t size);
+/* The region that the guest can read at gpa, or NULL. */
 const vmr_ram *vmr_ram_find(const vmr_machine *machine, uint64_t gpa);
-/* The RAM region number `index`, in order of adding; NULL past the end. */
-const vmr_ram *vmr_ram_at(const vmr_machine *machine, uint32_t index);
+/* A number that is another whenever memory has changed. */
+uint64_t vmr_memory_generation(const vmr_machine *machine);
+
+static inline void vmr_ram_mark(const vmr_ram *ram, uint64_t gpa) {
+  if (ram->dirty) atomic_fetch_or(&ram->dirty[(gpa - ram->gpa) >> 18], 1ull << ((gpa - ram->gpa) >> 12 & 63));
+}
+
+/* An engine that hands memory on to somebody else (KVM). Called under a lock, never concurrently, and before vCPUs or
+ * devices see the change. slot: below VMR_REGIONS, the region's as long as it lives. 0 or -errno with a text. */
+#define VMR_REGIONS 64
+typedef struct vmr_memory_ops {
+  /* New memory, or memory that was moved, or whose log (ram->dirty) began or ended: all else of a slot stays as it is. */
+  int (*map)(void *engine, uint32_t slot, const vmr_ram *ram);
+  int (*unmap)(void *engine, uint32_t slot);
+  /* Add to bits the pages that were written since the last call, of a slot with a log. */
+  int (*fetch_dirty)(void *engine, uint32_t slot, const vmr_ram *ram, uint64_t *bits);
+} vmr_memory_ops;
+/* At most one. It is told of what is there already. */
+int vmr_memory_listen(vmr_machine *machine, const vmr_memory_ops *ops, void *engine);
 
 /* ---- bus ------------------------------------------------------------------------------------------------------- */
 
@@ -41,11 +100,16 @@ typedef struct vmr_bus_ops {
 } vmr_bus_ops;
 
 int vmr_bus_add(vmr_machine *machine, uint64_t gpa, uint64_t size, const vmr_bus_ops *ops, void *device);
+/* The same with a handle, for vmr_bus_move and vmr_bus_remove. gpa may be VMR_NOWHERE. */
+int vmr_bus_attach(vmr_machine *machine, uint64_t gpa, uint64_t size, const vmr_bus_ops *ops, void *device,
+                   vmr_window **window);
 
-/* Both return VMR_BUS_DONE, VMR_BUS_PYTHON (leave with an MMIO exit, *window holds the id) or VMR_BUS_NONE (raise an
- * access fault; counted by the bus). Any width but 1, 2, 4 and 8, and an access across a window's end, is VMR_BUS_NONE. */
-int vmr_bus_read(vmr_machine *machine, uint64_t gpa, uint32_t size, uint64_t *value, uint32_t *window);
-int vmr_bus_write(vmr_machine *machine, uint64_t gpa, uint32_t size, uint64_t value, uint32_t *window);
+/* Both return VMR_BUS_DONE, VMR_BUS_PYTHON (leave with MMIO exits, as vmr_bus_ask and take on *left have it: see
+ * core_api.h; without it *left is as it was) or VMR_BUS_NONE (raise an
+ * access fault; counted by the bus). Any width but 1, 2, 4 and 8, and an access across a window's end, is VMR_BUS_NONE.
+ * The caller is inside as a reader on the bus. */
+int vmr_bus_read(vmr_machine *machine, uint64_t gpa, uint32_t size, uint64_t *value, vmr_bus_access *left);
+int vmr_bus_write(vmr_machine *machine, uint64_t gpa, uint32_t size, uint64_t value, vmr_bus_access *left);
 
 /* ---- vCPUs ----------------------------------------------------------------------------------------------------- */
 
@@ -54,6 +118,9 @@ typedef struct vmr_vcpu_ops {
   void (*kick)(vmr_vcpu *vcpu);
   int (*line)(vmr_vcpu *vcpu, uint32_t input, vmr_line *line); /* -EINVAL: no such input; NULL: none at all */
   void (*free)(vmr_vcpu *vcpu);
+  /* Come to a quiescent point soon; memory: forget what was translated or decoded before. Any thread. NULL where the
+   * vCPU keeps nothing and is inside only for moments. */
+  void (*quiesce)(vmr_vcpu *vcpu, bool memory);
 } vmr_vcpu_ops;
 
 /* Embedded first in each engine's vCPU. */
@@ -61,6 +128,7 @@ struct vmr_vcpu {
   const vmr_vcpu_ops *ops;
   vmr_machine *machine;
   uint32_t index;
+  vmr_reader reader; /* the engine enters and leaves */
 };
 
 /* The machine owns the vCPU from here on and frees it with ops->free. Indexes count from 0 in order of adding. */

@@ -42,6 +42,7 @@ int vmr_io_init(vmr_machine *machine) {
   pthread_cond_init(&io->progress, &monotonic);
   pthread_condattr_destroy(&monotonic);
   io->tasks_end = &io->tasks;
+  vmr_reader_add(machine, &io->reader, false);
   return 0;
 }
 
@@ -85,7 +86,9 @@ static void dispatch(vmr_io *io, vmr_io_entry *entry, uint32_t events) {
   if (entry->removed || !entry->events) return;
   io->current = entry;
   pthread_mutex_unlock(&io->lock);
+  vmr_reader_enter(&io->reader);
   entry->ready(entry->opaque, events);
+  vmr_reader_leave(&io->reader);
   pthread_mutex_lock(&io->lock);
   io->current = NULL;
   signal_progress(io);
@@ -99,7 +102,9 @@ static void run_tasks(vmr_io *io) {
     vmr_io_task *next = task->next;
     task->queued = false;
     pthread_mutex_unlock(&io->lock);
+    vmr_reader_enter(&io->reader);
     task->run(task->opaque);
+    vmr_reader_leave(&io->reader);
     pthread_mutex_lock(&io->lock);
     task = next;
   }
@@ -245,10 +250,14 @@ void vmr_io_progress(vmr_machine *machine) {
   pthread_mutex_unlock(&machine->io.lock);
 }
 
-static bool all_idle(const vmr_machine *machine) {
-  for (size_t i = 0; i < machine->on_drain.count; i++)
-    if (!machine->on_drain.items[i].idle(machine->on_drain.items[i].device)) return false;
-  return true;
+static bool all_idle(vmr_machine *machine) {
+  vmr_reader visit;
+  bool idle = true;
+  vmr_visit(machine, &visit, false);
+  for (size_t i = 0; i < machine->on_drain.count && idle; i++)
+    idle = machine->on_drain.items[i].idle(machine->on_drain.items[i].device);
+  vmr_visit_end(&visit);
+  return idle;
 }
 
 int vmr_machine_drain(vmr_machine *machine, int timeout_ms) {

@@ -12,21 +12,32 @@
 
 #include "machine.h"
 
+static void free_core(vmr_machine *machine) {
+  vmr_bus_fini(machine);
+  vmr_regions_fini(machine);
+  vmr_tables_fini(machine);
+  if (machine->trouble >= 0) close(machine->trouble);
+  pthread_mutex_destroy(&machine->readers_lock);
+  pthread_mutex_destroy(&machine->change);
+  pthread_mutex_destroy(&machine->lock);
+  free(machine);
+}
+
 int vmr_machine_new(vmr_machine **out) {
   *out = NULL;
   vmr_machine *machine = calloc(1, sizeof *machine);
   if (!machine) return -ENOMEM;
   pthread_mutex_init(&machine->lock, NULL);
+  pthread_mutex_init(&machine->change, NULL);
+  pthread_mutex_init(&machine->readers_lock, NULL);
+  atomic_store(&machine->epoch, 1);
   machine->trouble = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  int rc = machine->trouble < 0 ? -errno : vmr_io_init(machine);
-  if (rc) {
-    if (machine->trouble >= 0) close(machine->trouble);
-    pthread_mutex_destroy(&machine->lock);
-    free(machine);
-    return rc;
-  }
-  *out = machine;
-  return 0;
+  int rc = machine->trouble < 0 ? -errno : vmr_bus_init(machine);
+  if (!rc) rc = vmr_regions_init(machine);
+  if (!rc) rc = vmr_io_init(machine);
+  if (rc) free_core(machine);
+  else *out = machine;
+  return rc;
 }
 
 int vmr_machine_start(vmr_machine *machine) {
@@ -62,13 +73,10 @@ void vmr_machine_free(vmr_machine *machine) {
   for (size_t i = machine->on_free.count; i-- > 0;) machine->on_free.items[i].call(machine->on_free.items[i].device);
   for (uint32_t i = atomic_load(&machine->vcpu_count); i-- > 0;) machine->vcpus[i]->ops->free(machine->vcpus[i]);
   vmr_io_fini(machine);
-  vmr_ram_fini(machine);
   free(machine->on_halt.items);
   free(machine->on_free.items);
   free(machine->on_drain.items);
-  close(machine->trouble);
-  pthread_mutex_destroy(&machine->lock);
-  free(machine);
+  free_core(machine);
 }
 
 /* ---- vCPUs ----------------------------------------------------------------------------------------------------- */
@@ -80,6 +88,7 @@ int vmr_vcpu_add(vmr_machine *machine, vmr_vcpu *vcpu) {
   vcpu->machine = machine;
   vcpu->index = count;
   machine->vcpus[count] = vcpu;
+  vmr_reader_add(machine, &vcpu->reader, true);
   atomic_store(&machine->vcpu_count, count + 1);
   return 0;
 }

@@ -10,21 +10,17 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from vmrun._core import ffi, lib
 from vmrun.core.line import CoreLine
+from vmrun.core.memory import Region
+from vmrun.core.windows import MmioHandler, Server, Window, Windows
 from vmrun.errors import HostError
 
+__all__ = ["CoreMachine", "MmioHandler"]
 
-class MmioHandler(Protocol):
-    """Serves a window from Python: cold registers only. Called from any vCPU's thread."""
-
-    def read(self, offset: int, size: int) -> int:
-        """Return the value at ``offset`` bytes into the window, ``size`` bytes wide."""
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        """Take ``value``, ``size`` bytes wide, at ``offset``."""
+_ELSEWHERE = "end what lies there, or choose another place"
 
 
 class CoreMachine:
@@ -39,7 +35,7 @@ class CoreMachine:
         if code:
             raise HostError(f"a machine: {os.strerror(-code)}", code="E350", errno=-code, call="vmr_machine_new")
         self.handle: Any = out[0]
-        self._windows: list[tuple[int, int, MmioHandler]] = []
+        self._windows = Windows(self.handle, lambda code: self.check(code, "bus", error="E357", remedy=_ELSEWHERE))
         self._wrongs: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
         self._closers: list[Callable[[], None]] = []
@@ -78,8 +74,16 @@ class CoreMachine:
         code = lib.vmr_ram_add(self.handle, base, size)
         self.check(code, "memory", error="E351", remedy="set a smaller memory.size")
 
+    def add_region(self, base: int | None, size: int, kind: str = "ram", *, shared: bool = False) -> Region:
+        """Return new guest memory, multiples of 4096 bytes; ``base`` None: nowhere yet. While vCPUs run, too.
+
+        ``kind``: ``ram``; ``rom``, whose writes by the guest leave to the bus; ``flash``, which is as ``rom`` or, on
+        demand, no memory at all. ``shared``: other processes can map it. Raise HostError E351.
+        """
+        return Region(self, base, size, kind, shared)
+
     def write_ram(self, gpa: int, data: bytes) -> None:
-        """Copy ``data`` to ``gpa``. Raise HostError where that is not all RAM."""
+        """Copy ``data`` to ``gpa``. Raise HostError where that is not all memory that the guest sees, ROM included."""
         self.check(lib.vmr_ram_write(self.handle, gpa, data, len(data)), "memory")
 
     def read_ram(self, gpa: int, size: int) -> bytes:
@@ -94,39 +98,38 @@ class CoreMachine:
 
     # ---- bus ---------------------------------------------------------------------------------------------------------
 
-    def claim(self, base: int, size: int, handler: MmioHandler) -> None:
-        """Serve ``[base, base + size)`` from Python. Raise HostError where it overlaps another window."""
-        self.check(lib.vmr_bus_claim(self.handle, base, size, len(self._windows)), "bus")
-        self._windows.append((base, size, handler))
+    def claim(
+        self, base: int | None, size: int, handler: MmioHandler, *, min_width: int = 1, max_width: int = 0
+    ) -> Window:
+        """Serve ``[base, base + size)`` from Python; ``base`` None: nowhere yet. While vCPUs run, too.
+
+        The handler sees naturally aligned accesses of ``min_width`` to ``max_width`` bytes: the bus makes a wide one
+        into several, cuts a narrow read out of a wider one, and drops and counts a narrow write and what is
+        misaligned. ``max_width`` 0: accesses come as the guest made them. Raise HostError
+        E357 where it overlaps another window.
+        """
+        return self._windows.claim(base, size, handler, min_width, max_width)
 
     def peek(self, gpa: int, size: int) -> int | None:
         """Read a register as a vCPU would, None where no device is. For tests and tools."""
-        value = ffi.new("uint64_t *")
-        outcome = lib.vmr_bus_peek(self.handle, gpa, size, value)
-        if outcome == lib.VMR_BUS_PYTHON:
-            return self._serve_read(gpa, size)
-        return int(value[0]) if outcome == lib.VMR_BUS_DONE else None
+        access = self._access(gpa, size, 0, 0)
+        return None if access is None else int(access.value)
 
     def poke(self, gpa: int, size: int, value: int) -> bool:
         """Write a register as a vCPU would; False where no device is. For tests and tools."""
-        outcome = lib.vmr_bus_poke(self.handle, gpa, size, value)
+        return self._access(gpa, size, 1, value) is not None
+
+    def _access(self, gpa: int, size: int, write: int, value: int) -> Any:
+        access = ffi.new("vmr_bus_access *", {"gpa": gpa, "size": size, "write": write, "value": value})
+        outcome = lib.vmr_bus_begin(self.handle, access)
         if outcome == lib.VMR_BUS_PYTHON:
-            self._serve_write(gpa, size, value)
-        return bool(outcome != lib.VMR_BUS_NONE)
-
-    def _window(self, gpa: int) -> tuple[int, MmioHandler]:
-        for base, size, handler in self._windows:
-            if base <= gpa < base + size:
-                return base, handler
-        raise LookupError(f"no window at {gpa:#x}")
-
-    def _serve_read(self, gpa: int, size: int) -> int:
-        base, handler = self._window(gpa)
-        return handler.read(gpa - base, size) & ((1 << 8 * size) - 1)
-
-    def _serve_write(self, gpa: int, size: int, value: int) -> None:
-        base, handler = self._window(gpa)
-        handler.write(gpa - base, size, value)
+            exit, done = ffi.new("vmr_exit *"), 0
+            with self._windows.server() as server:
+                while not done:
+                    lib.vmr_bus_ask(access, exit)
+                    server.serve(exit)
+                    done = lib.vmr_bus_take(access, exit)
+        return None if outcome == lib.VMR_BUS_NONE else access
 
     # ---- interrupts --------------------------------------------------------------------------------------------------
 
@@ -158,7 +161,7 @@ class CoreMachine:
         return int(lib.vmr_vcpu_total(self.handle))
 
     def start(self) -> None:
-        """Start the I/O thread; nothing can join the machine from here on. Raise HostError where the host refuses."""
+        """Start the I/O thread; no vCPU can join from here on. Raise HostError where the host refuses."""
         self.check(lib.vmr_machine_start(self.handle), "machine")
 
     def stop(self) -> None:
@@ -184,15 +187,18 @@ class CoreMachine:
 
         ``exit`` (``vmr_exit *``) holds the rest. The GIL is free meanwhile. Raise HostError where the engine fails.
         """
+        with self._windows.server() as server:
+            return self._run_vcpu(vcpu, exit, server)
+
+    def _run_vcpu(self, vcpu: Any, exit: Any, server: Server) -> int:
         while True:
-            self.check(lib.vmr_vcpu_run(vcpu, exit), "vCPU")
+            code = lib.vmr_vcpu_run(vcpu, exit)
+            if code:
+                self.check(code, "vCPU")
             kind = int(exit.kind)
-            if kind == lib.VMR_EXIT_MMIO_READ:
-                exit.data = self._serve_read(exit.gpa, exit.size)
-            elif kind == lib.VMR_EXIT_MMIO_WRITE:
-                self._serve_write(exit.gpa, exit.size, exit.data)
-            else:
+            if kind != lib.VMR_EXIT_MMIO_READ and kind != lib.VMR_EXIT_MMIO_WRITE:
                 return kind
+            server.serve(exit)
 
     # ---- what the guest did wrong ------------------------------------------------------------------------------------
 

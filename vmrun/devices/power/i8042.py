@@ -45,14 +45,14 @@ class Controller(Quiet):
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Take a command; without a controller behind it only the reset line does something."""
-        if value & 0xFF == PULSE_RESET:
+        if value == PULSE_RESET:
             self._power("reboot", 0)
 
 
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Controller:
     """Attach the port."""
     controller = Controller(wires)
-    machine.claim(device.bus_base, device.size, controller)
+    machine.claim(device.bus_base, device.size, controller, max_width=1)
     return controller
 
 

@@ -58,7 +58,7 @@ class Finisher(Quiet):
     def write(self, offset: int, size: int, value: int) -> None:
         """Take a command; a narrow write is a command without a code, as syscon may be told to write."""
         command = _FINISHER.field("COMMAND").of(value)
-        if offset != _FINISHER.offset or size == 1:
+        if offset != _FINISHER.offset:
             self._machine.guest_did_wrong("sifive-test", "write beside the register")
         elif command == PASS:
             self._power("poweroff", 0)
@@ -73,7 +73,7 @@ class Finisher(Quiet):
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Finisher:
     """Attach the register."""
     finisher = Finisher(device, machine, wires)
-    machine.claim(device.base, device.size, finisher)
+    machine.claim(device.base, device.size, finisher, min_width=2, max_width=8)
     return finisher
 
 

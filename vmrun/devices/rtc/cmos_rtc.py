@@ -215,7 +215,7 @@ class CmosRtc(Quiet):
 
     def read(self, offset: int, size: int) -> int:
         """Return the byte that the index names; the index itself cannot be read."""
-        if offset == 0 or size != 1:
+        if offset == 0:
             return 0xFF
         with self._lock:
             index = self._index
@@ -230,9 +230,6 @@ class CmosRtc(Quiet):
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Take the index, or a byte of what it names."""
-        if size != 1:
-            self._machine.guest_did_wrong("cmos-rtc", "access wider than a byte")
-            return
         with self._lock:
             if offset == 0:
                 self._index = value & 0x7F
@@ -269,7 +266,7 @@ class CmosRtc(Quiet):
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> CmosRtc:
     """Attach the clock."""
     rtc = CmosRtc(machine, wires)
-    machine.claim(device.bus_base, device.size, rtc)
+    machine.claim(device.bus_base, device.size, rtc, max_width=1)
     machine.before_close(rtc.close)
     return rtc
 

@@ -16,17 +16,32 @@ static uint64_t get(const vmr_sbi_console *console, void *bytes, uint64_t size) 
   return got < 0 ? 0 : (uint64_t)got;
 }
 
-vmr_sbi_result vmr_sbi_console_call(const vmr_sbi_console *console, const vmr_machine *machine, uint64_t function,
+#define CHUNK 4096u
+
+/* Move size bytes at gpa; returns how many. They go through a buffer of our own: memory may change while the host is slow. */
+static uint64_t move(const vmr_sbi_console *console, vmr_machine *machine, uint64_t gpa, uint64_t size, bool to_guest) {
+  uint8_t bytes[CHUNK];
+  uint64_t done = 0, want, moved;
+  do {
+    want = size - done < CHUNK ? size - done : CHUNK;
+    if (!to_guest && !vmr_gpa_read(machine, gpa + done, bytes, want)) break;
+    moved = to_guest ? get(console, bytes, want) : vmr_outlet_write(console->out, bytes, want);
+    if (to_guest && !vmr_gpa_write(machine, gpa + done, bytes, moved)) break;
+    done += moved;
+  } while (moved == want && done < size);
+  return done;
+}
+
+vmr_sbi_result vmr_sbi_console_call(const vmr_sbi_console *console, vmr_machine *machine, uint64_t function,
                                     const uint64_t args[3]) {
   if (function == 2) {
     uint8_t byte = (uint8_t)args[0];
     return (vmr_sbi_result){vmr_outlet_write(console->out, &byte, 1) ? VMR_SBI_SUCCESS : VMR_SBI_FAILED, 0};
   }
   if (function > 2) return (vmr_sbi_result){VMR_SBI_NOT_SUPPORTED, 0};
-  void *bytes = args[2] ? NULL : vmr_gpa_ptr(machine, args[1], args[0]); /* a2: the address' upper half */
-  if (!bytes && args[0]) return (vmr_sbi_result){VMR_SBI_INVALID_PARAM, 0};
-  uint64_t moved = function == 0 ? vmr_outlet_write(console->out, bytes, args[0]) : get(console, bytes, args[0]);
-  return (vmr_sbi_result){VMR_SBI_SUCCESS, moved};
+  bool to_guest = function == 1, there = !args[2] && vmr_gpa_holds(machine, args[1], args[0], to_guest); /* a2: upper half */
+  if (!there && args[0]) return (vmr_sbi_result){VMR_SBI_INVALID_PARAM, 0};
+  return (vmr_sbi_result){VMR_SBI_SUCCESS, args[0] ? move(console, machine, args[1], args[0], to_guest) : 0};
 }
 
 int64_t vmr_sbi_console_putchar(const vmr_sbi_console *console, uint8_t byte) {

@@ -28,8 +28,9 @@ typedef struct vmr_sbi_console {
 
 /* -1: not connected. 0 or -errno. */
 int vmr_sbi_console_connect(vmr_sbi_console *console, vmr_machine *machine, int in_fd, int out_fd);
-/* A call of DBCN; args are a0 to a2. The guest is told how many bytes went: none where the host takes no more. */
-vmr_sbi_result vmr_sbi_console_call(const vmr_sbi_console *console, const vmr_machine *machine, uint64_t function,
+/* A call of DBCN, by a thread that is not inside as a reader, as it may wait for the host; args are a0 to a2. The guest is
+ * told how many bytes went: none where the host takes no more. */
+vmr_sbi_result vmr_sbi_console_call(const vmr_sbi_console *console, vmr_machine *machine, uint64_t function,
                                     const uint64_t args[3]);
 /* The legacy calls; they return a0 alone. */
 int64_t vmr_sbi_console_putchar(const vmr_sbi_console *console, uint8_t byte);

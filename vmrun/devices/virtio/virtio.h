@@ -9,21 +9,25 @@
 typedef struct vmr_virtio vmr_virtio;
 
 typedef struct vmr_virtq {
-  bool ready; /* the host pointers below are good for num entries */
+  bool ready; /* the guest addresses are those of rings of num entries */
   uint16_t num;
   uint64_t desc_gpa, avail_gpa, used_gpa;
-  const uint8_t *desc;
-  uint8_t *avail, *used;
+  uint64_t generation; /* of memory (vmr_memory_generation), that the host pointers below are good for */
+  const uint8_t *desc, *avail;
+  uint8_t *used;
   uint16_t last_avail, used_idx;
   uint16_t signalled; /* used_idx when an interrupt was last considered */
 } vmr_virtq;
 
-/* A buffer of the driver: readable parts first, then writable ones, as host addresses inside guest RAM. */
+/* A buffer of the driver: readable parts first, then writable ones, as host addresses inside guest RAM. Those are good up
+ * to the next quiescent point (see vmr_reader); vmr_chain_renew makes them good again after it. */
 typedef struct vmr_chain {
   uint16_t head;
   uint32_t readable, writable; /* counts of iov */
   uint64_t readable_bytes, writable_bytes;
+  uint64_t generation; /* of memory, that iov is good for */
   struct iovec iov[VMR_VIRTQ_SIZE];
+  uint64_t gpa[VMR_VIRTQ_SIZE]; /* of each iov */
 } vmr_chain;
 
 /* Every function is called with the device's lock held. */
@@ -68,11 +72,15 @@ void vmr_virtio_config_changed(vmr_virtio *virtio);
 bool vmr_virtq_enable(vmr_virtio *virtio, vmr_virtq *queue);
 void vmr_virtq_reset(vmr_virtq *queue);
 /* Buffers that the driver has made available and nobody has popped. Breaks the device where that is impossible. */
-uint32_t vmr_virtq_waiting(vmr_virtio *virtio, const vmr_virtq *queue);
+uint32_t vmr_virtq_waiting(vmr_virtio *virtio, vmr_virtq *queue);
 /* Take the next buffer; false: there is none, or the device broke. */
 bool vmr_virtq_pop(vmr_virtio *virtio, vmr_virtq *queue, vmr_chain *chain);
-/* Hand a buffer back, with the bytes written to its writable part. */
-void vmr_virtq_push(vmr_virtio *virtio, vmr_virtq *queue, uint16_t head, uint64_t written);
+/* Hand a buffer back, with the bytes written to its writable part; the dirty log hears of them. */
+void vmr_virtq_push(vmr_virtio *virtio, vmr_virtq *queue, const vmr_chain *chain, uint64_t written);
+/* Tell the dirty log that the buffer's writable part may have been written, where it is not handed back. */
+void vmr_chain_mark(vmr_virtio *virtio, const vmr_chain *chain);
+/* Look a buffer's host addresses up again that was kept over a quiescent point; false: its memory has gone, the device broke. */
+bool vmr_chain_renew(vmr_virtio *virtio, vmr_chain *chain);
 /* Interrupt the driver for what was pushed, if it wants that. */
 void vmr_virtq_signal(vmr_virtio *virtio, vmr_virtq *queue);
 /* Ask for a notification of the next buffer; true: one is there already, so look again. */

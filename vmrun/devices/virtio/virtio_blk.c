@@ -51,6 +51,7 @@ struct vmr_virtio_blk {
   bool has_worker, ending, notified, in_flight;
   uint32_t stops; /* who waits for quiet: nothing new is begun meanwhile */
   vmr_chain chain; /* of the worker */
+  vmr_reader reader; /* the worker, while it serves a request */
   vmr_virtio_blk_state done;
   vmr_disk_failure failures[VMR_DISK_FAILURES];
   uint32_t failure_count;
@@ -211,16 +212,21 @@ static void serve_queue(vmr_virtio_blk *blk) {
       pthread_mutex_lock(&virtio->lock);
       blk->in_flight = false;
       pthread_cond_broadcast(&blk->quiet);
-      if (status == CUT) continue;
+      if (status == CUT) {
+        vmr_chain_mark(virtio, &blk->chain);
+        continue;
+      }
       count(blk, request.type, status);
-      vmr_virtq_push(virtio, queue, blk->chain.head, written);
+      vmr_virtq_push(virtio, queue, &blk->chain, written);
       vmr_virtq_signal(virtio, queue);
+      vmr_reader_pass(&blk->reader);
     }
   } while (begins(blk) && vmr_virtq_arm(virtio, queue));
 }
 
 static void *worker(void *opaque) {
   vmr_virtio_blk *blk = opaque;
+  vmr_reader_add(blk->virtio.machine, &blk->reader, false);
   pthread_mutex_lock(&blk->virtio.lock);
   while (!blk->ending) {
     if (!blk->notified) {
@@ -228,10 +234,13 @@ static void *worker(void *opaque) {
       continue;
     }
     blk->notified = false;
+    vmr_reader_enter(&blk->reader);
     serve_queue(blk);
+    vmr_reader_leave(&blk->reader);
     if (!blk->notified) vmr_io_progress(blk->virtio.machine);
   }
   pthread_mutex_unlock(&blk->virtio.lock);
+  vmr_reader_drop(&blk->reader);
   return NULL;
 }
 

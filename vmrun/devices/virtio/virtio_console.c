@@ -57,12 +57,13 @@ static bool send_chain(vmr_port *port, uint64_t *budget) {
 static void send_queue(vmr_port *port, uint64_t *budget) {
   vmr_virtio *virtio = &port->console->virtio;
   vmr_virtq *queue = tx_queue(port);
+  if (port->sending) port->sending = vmr_chain_renew(virtio, &port->tx);
   do {
     while (*budget && (port->sending || vmr_virtq_pop(virtio, queue, &port->tx))) {
       if (!port->sending) port->sent = 0;
       port->sending = !send_chain(port, budget);
       if (port->sending) return;
-      vmr_virtq_push(virtio, queue, port->tx.head, 0);
+      vmr_virtq_push(virtio, queue, &port->tx, 0);
       spend(budget, BUFFER_BYTES);
     }
   } while (*budget && vmr_virtq_arm(virtio, queue));
@@ -153,13 +154,13 @@ static void on_in(void *opaque, uint32_t events) {
     if (!chain->writable_bytes) vmr_guest_did_wrong(virtio->machine, VMR_CONSOLE_NAME, "receive buffer without room");
     if (got > 0) {
       port->rx_bytes += (uint64_t)got;
-      vmr_virtq_push(virtio, queue, chain->head, (uint64_t)got);
+      vmr_virtq_push(virtio, queue, chain, (uint64_t)got);
       vmr_virtq_signal(virtio, queue);
     } else if (chain->writable_bytes) {
       queue->last_avail--; /* the buffer is unused: give it to the next byte */
       if (got != -EAGAIN) end_input(port);
     } else {
-      vmr_virtq_push(virtio, queue, chain->head, 0);
+      vmr_virtq_push(virtio, queue, chain, 0);
     }
   }
   pthread_mutex_unlock(&virtio->lock);

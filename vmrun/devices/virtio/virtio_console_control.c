@@ -44,7 +44,7 @@ static bool send(vmr_virtio_console *console, const uint8_t *bytes, size_t size)
     written = vmr_iov_write(chain->iov + chain->readable, chain->writable, 0, bytes, size);
   else
     wrong(console, "control buffer too small for a message");
-  vmr_virtq_push(&console->virtio, queue, chain->head, written);
+  vmr_virtq_push(&console->virtio, queue, chain, written);
   return true;
 }
 
@@ -108,7 +108,7 @@ void vmr_console_control(vmr_virtio_console *console) {
         obey(console, &message);
       else
         wrong(console, "control message that is too short");
-      vmr_virtq_push(virtio, queue, console->chain.head, 0);
+      vmr_virtq_push(virtio, queue, &console->chain, 0);
     }
   } while (left && vmr_virtq_arm(virtio, queue));
   vmr_virtq_signal(virtio, queue);

@@ -50,7 +50,7 @@ static void rng_notify(void *device, uint32_t index) {
       left--;
       uint64_t written = fill(rng);
       if (!rng->chain.writable) vmr_guest_did_wrong(rng->virtio.machine, "virtio-rng", "buffer without a writable part");
-      vmr_virtq_push(&rng->virtio, queue, rng->chain.head, written);
+      vmr_virtq_push(&rng->virtio, queue, &rng->chain, written);
     }
   } while (left && vmr_virtq_arm(&rng->virtio, queue));
   vmr_virtq_signal(&rng->virtio, queue);

@@ -27,22 +27,38 @@ static uint8_t *used_entry(const vmr_virtq *queue, uint16_t i) { return queue->u
 static const uint8_t *used_event(const vmr_virtq *queue) { return queue->avail + 4 + 2 * queue->num; }
 static uint8_t *avail_event(const vmr_virtq *queue) { return queue->used + 4 + 8 * queue->num; }
 
+/* Where the rings are in the host, as memory is now. false: they are not all in RAM. */
+static bool locate(vmr_virtio *virtio, vmr_virtq *queue) {
+  uint32_t num = queue->num;
+  queue->generation = vmr_memory_generation(virtio->machine);
+  queue->desc = vmr_gpa_ptr(virtio->machine, queue->desc_gpa, 16 * num);
+  queue->avail = vmr_gpa_ptr(virtio->machine, queue->avail_gpa, 6 + 2 * num);
+  queue->used = vmr_gpa_ptr_for_write(virtio->machine, queue->used_gpa, 6 + 8 * num);
+  return queue->desc && queue->avail && queue->used;
+}
+
+/* The queue can be used: its rings are there. Each use begins here, since memory may have changed since the last. */
+static bool usable(vmr_virtio *virtio, vmr_virtq *queue) {
+  if (!queue->ready || !vmr_virtio_live(virtio)) return false;
+  if (queue->generation == vmr_memory_generation(virtio->machine) || locate(virtio, queue)) return true;
+  queue->ready = false;
+  vmr_virtio_break(virtio, "queue whose rings are no longer in RAM");
+  return false;
+}
+
 bool vmr_virtq_enable(vmr_virtio *virtio, vmr_virtq *queue) {
   uint32_t num = queue->num;
   if (!num || num > VMR_VIRTQ_SIZE || num & (num - 1)) return false;
   if (queue->desc_gpa % 16 || queue->avail_gpa % 2 || queue->used_gpa % 4) return false;
-  queue->desc = vmr_gpa_ptr(virtio->machine, queue->desc_gpa, 16 * num);
-  queue->avail = vmr_gpa_ptr(virtio->machine, queue->avail_gpa, 6 + 2 * num);
-  queue->used = vmr_gpa_ptr(virtio->machine, queue->used_gpa, 6 + 8 * num);
-  queue->ready = queue->desc && queue->avail && queue->used;
+  queue->ready = locate(virtio, queue);
   queue->last_avail = queue->used_idx = queue->signalled = 0;
   return queue->ready;
 }
 
 void vmr_virtq_reset(vmr_virtq *queue) { *queue = (vmr_virtq){.num = VMR_VIRTQ_SIZE}; }
 
-uint32_t vmr_virtq_waiting(vmr_virtio *virtio, const vmr_virtq *queue) {
-  if (!queue->ready || !vmr_virtio_live(virtio)) return 0;
+uint32_t vmr_virtq_waiting(vmr_virtio *virtio, vmr_virtq *queue) {
+  if (!usable(virtio, queue)) return 0;
   uint16_t waiting = (uint16_t)(load(queue->avail + 2) - queue->last_avail);
   if (waiting <= queue->num) return waiting;
   vmr_virtio_break(virtio, "available index runs ahead of the queue");
@@ -63,16 +79,21 @@ static descriptor fetch(const table *table, uint32_t index) {
   return desc;
 }
 
+static void *buffer_at(vmr_virtio *virtio, uint64_t gpa, uint64_t size, bool writable) {
+  return writable ? vmr_gpa_ptr_for_write(virtio->machine, gpa, size) : (void *)vmr_gpa_ptr(virtio->machine, gpa, size);
+}
+
 /* Add one buffer to the chain; NULL, or what is wrong with it. */
 static const char *add_buffer(vmr_virtio *virtio, vmr_chain *chain, const descriptor *desc) {
   bool writable = desc->flags & DESC_WRITE;
   if (!writable && chain->writable) return "readable buffer after a writable one";
   if (!desc->size) return NULL;
-  void *hva = vmr_gpa_ptr(virtio->machine, desc->gpa, desc->size);
+  void *hva = buffer_at(virtio, desc->gpa, desc->size, writable);
   if (!hva) return "buffer outside RAM";
   uint32_t at = chain->readable + chain->writable;
   if (at == VMR_VIRTQ_SIZE) return "chain longer than the queue";
   chain->iov[at] = (struct iovec){hva, desc->size};
+  chain->gpa[at] = desc->gpa;
   if (writable) chain->writable++, chain->writable_bytes += desc->size;
   else chain->readable++, chain->readable_bytes += desc->size;
   return NULL;
@@ -115,20 +136,44 @@ bool vmr_virtq_pop(vmr_virtio *virtio, vmr_virtq *queue, vmr_chain *chain) {
   chain->head = load(avail_entry(queue, queue->last_avail++));
   chain->readable = chain->writable = 0;
   chain->readable_bytes = chain->writable_bytes = 0;
+  chain->generation = queue->generation;
   const char *wrong = walk(virtio, queue, chain);
   if (wrong) vmr_virtio_break(virtio, wrong);
   return !wrong;
 }
 
-void vmr_virtq_push(vmr_virtio *virtio, vmr_virtq *queue, uint16_t head, uint64_t written) {
-  if (!queue->ready || !vmr_virtio_live(virtio)) return;
-  uint32_t entry[2] = {head, written > UINT32_MAX ? UINT32_MAX : (uint32_t)written};
-  memcpy(used_entry(queue, queue->used_idx), entry, sizeof entry);
+bool vmr_chain_renew(vmr_virtio *virtio, vmr_chain *chain) {
+  uint64_t generation = vmr_memory_generation(virtio->machine);
+  if (chain->generation == generation) return true;
+  for (uint32_t i = 0; i < chain->readable + chain->writable; i++) {
+    struct iovec *iov = &chain->iov[i];
+    iov->iov_base = buffer_at(virtio, chain->gpa[i], iov->iov_len, i >= chain->readable);
+    if (iov->iov_base) continue;
+    vmr_virtio_break(virtio, "buffer that is no longer in RAM");
+    return false;
+  }
+  chain->generation = generation;
+  return true;
+}
+
+void vmr_chain_mark(vmr_virtio *virtio, const vmr_chain *chain) {
+  for (uint32_t i = chain->readable; i < chain->readable + chain->writable; i++)
+    vmr_mark_dirty(virtio->machine, chain->iov[i].iov_base, chain->iov[i].iov_len);
+}
+
+void vmr_virtq_push(vmr_virtio *virtio, vmr_virtq *queue, const vmr_chain *chain, uint64_t written) {
+  vmr_chain_mark(virtio, chain); /* whether or not it can be handed back */
+  if (!usable(virtio, queue)) return;
+  uint32_t entry[2] = {chain->head, written > UINT32_MAX ? UINT32_MAX : (uint32_t)written};
+  uint8_t *at = used_entry(queue, queue->used_idx);
+  memcpy(at, entry, sizeof entry);
   store(queue->used + 2, ++queue->used_idx); /* release: the entry, and the data, are there before the index */
+  vmr_mark_dirty(virtio->machine, at, sizeof entry);
+  vmr_mark_dirty(virtio->machine, queue->used + 2, 2);
 }
 
 void vmr_virtq_signal(vmr_virtio *virtio, vmr_virtq *queue) {
-  if (!queue->ready || !vmr_virtio_live(virtio)) return;
+  if (!usable(virtio, queue)) return;
   uint16_t before = queue->signalled, now = queue->used_idx;
   if (before == now) return;
   queue->signalled = now;
@@ -142,8 +187,11 @@ void vmr_virtq_signal(vmr_virtio *virtio, vmr_virtq *queue) {
 }
 
 bool vmr_virtq_arm(vmr_virtio *virtio, vmr_virtq *queue) {
-  if (!queue->ready || !vmr_virtio_live(virtio)) return false;
-  if (vmr_virtio_accepted(virtio, VMR_VIRTIO_F_EVENT_IDX)) store(avail_event(queue), queue->last_avail);
+  if (!usable(virtio, queue)) return false;
+  if (vmr_virtio_accepted(virtio, VMR_VIRTIO_F_EVENT_IDX)) {
+    store(avail_event(queue), queue->last_avail);
+    vmr_mark_dirty(virtio->machine, avail_event(queue), 2);
+  }
   atomic_thread_fence(memory_order_seq_cst); /* the wish is out before the last look */
   return vmr_virtq_waiting(virtio, queue) != 0;
 }

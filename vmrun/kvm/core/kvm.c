@@ -1,4 +1,4 @@
-/* A VM: made from an open /dev/kvm, with the machine's RAM as its memory slots. */
+/* A VM: made from an open /dev/kvm, with the machine's memory as its slots (kvm_memory.c). */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
@@ -54,17 +54,6 @@ void vmr_kvm_release(vmr_kvm *kvm) {
 
 static void release(void *kvm) { vmr_kvm_release(kvm); }
 
-static int add_slots(vmr_kvm *kvm) {
-  const vmr_ram *ram;
-  for (uint32_t i = 0; (ram = vmr_ram_at(kvm->machine, i)); i++) {
-    struct kvm_userspace_memory_region slot = {
-        .slot = i, .guest_phys_addr = ram->gpa, .memory_size = ram->size, .userspace_addr = (uintptr_t)ram->hva};
-    int rc = VMR_VM_CALL(kvm, KVM_SET_USER_MEMORY_REGION, &slot);
-    if (rc < 0) return rc;
-  }
-  return 0;
-}
-
 int vmr_kvm_new(vmr_machine *machine, int kvm_fd, uint64_t type, vmr_kvm **out) {
   *out = NULL;
   int rc = install_kick(machine);
@@ -82,7 +71,7 @@ int vmr_kvm_new(vmr_machine *machine, int kvm_fd, uint64_t type, vmr_kvm **out) 
     return rc;
   }
   kvm->fd = rc; /* close-on-exec: the kernel makes it so */
-  rc = add_slots(kvm);
+  rc = vmr_kvm_memory(kvm);
   if (!rc) rc = vmr_on_free(machine, release, kvm);
   if (rc) {
     vmr_kvm_release(kvm);

@@ -14,8 +14,8 @@ int vmr_kvm_capability(int kvm_fd, uint32_t capability);
 /* KVM_GET_API_VERSION, or -errno. */
 int vmr_kvm_version(int kvm_fd);
 
-/* Make a VM for the machine and give it the machine's RAM as memory slots: call it once all RAM is added. kvm_fd, an
- * open /dev/kvm, is not kept. type: KVM_CREATE_VM's argument. The machine frees it. The first VM of a process installs
+/* Make a VM for the machine, with the machine's memory as its slots, now and as it changes. kvm_fd, an open /dev/kvm, is
+ * not kept. type: KVM_CREATE_VM's argument. The machine frees it. The first VM of a process installs
  * the handler of the signal that kicks vCPUs (SIGRTMIN). */
 int vmr_kvm_new(vmr_machine *machine, int kvm_fd, uint64_t type, vmr_kvm **kvm);
 /* Make a vCPU. id is the architecture's number for it: on x86 its APIC id, which may leave gaps. */

@@ -10,6 +10,7 @@ struct vmr_kvm {
   vmr_machine *machine;
   int fd;
   size_t run_bytes;        /* of a vCPU's shared area */
+  bool clears_logs;        /* KVM_CLEAR_DIRTY_LOG: reading a log leaves it as it is */
   _Atomic uint32_t owners; /* the machine and each vCPU */
   void *arch;              /* what the architecture keeps of it; the machine frees that (vmr_on_free) */
 };
@@ -27,8 +28,7 @@ typedef struct vmr_kvm_vcpu {
 
   /* An access that left for Python; it ends at the next run. */
   bool waiting;
-  bool reading;
-  uint32_t size;
+  vmr_bus_access access;
   uint8_t *slot;    /* where a value read goes, in the shared area */
   uint32_t element; /* x86: the element of a string access that comes next */
 
@@ -49,6 +49,8 @@ int vmr_kvm_call(const vmr_kvm *kvm, int fd, unsigned long request, void *argume
 #define VMR_VM_CALL(kvm, request, argument) vmr_kvm_call(kvm, (kvm)->fd, request, argument, #request)
 #define VMR_VCPU_CALL(vcpu, request, argument) vmr_kvm_call((vcpu)->kvm, (vcpu)->fd, request, argument, #request)
 void vmr_kvm_release(vmr_kvm *kvm);
+/* Make the machine's memory the VM's slots, now and whenever it changes. */
+int vmr_kvm_memory(vmr_kvm *kvm);
 int vmr_kvm_kick_signal(void);
 
 void vmr_kvm_count(uint64_t *counter); /* by the vCPU's own thread */

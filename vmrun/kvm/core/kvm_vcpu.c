@@ -30,17 +30,11 @@ int vmr_kvm_fall(vmr_kvm_vcpu *k, vmr_exit *exit, uint32_t code, const void *dat
   return vmr_vcpu_fall(&k->vcpu, exit, "%s", text);
 }
 
-static int leave_for_python(vmr_kvm_vcpu *k, uint64_t gpa, uint32_t size, bool write, uint8_t *data, vmr_exit *exit) {
+static int leave_for_python(vmr_kvm_vcpu *k, uint8_t *data, vmr_exit *exit) {
   vmr_kvm_count(&k->stats.python);
   k->waiting = true;
-  k->reading = !write;
-  k->size = size;
   k->slot = data;
-  exit->kind = write ? VMR_EXIT_MMIO_WRITE : VMR_EXIT_MMIO_READ;
-  exit->gpa = gpa;
-  exit->size = size;
-  exit->data = 0;
-  if (write) memcpy(&exit->data, data, size);
+  vmr_bus_ask(&k->access, exit);
   return 0;
 }
 
@@ -49,13 +43,13 @@ int vmr_kvm_access(vmr_kvm_vcpu *k, uint64_t gpa, uint32_t size, bool write, uin
   int outcome;
   if (write) {
     memcpy(&value, data, size); /* little-endian, as every host of this engine */
-    outcome = vmr_bus_write(k->vcpu.machine, gpa, size, value, &exit->window);
+    outcome = vmr_bus_write(k->vcpu.machine, gpa, size, value, &k->access);
   } else {
-    outcome = vmr_bus_read(k->vcpu.machine, gpa, size, &value, &exit->window);
+    outcome = vmr_bus_read(k->vcpu.machine, gpa, size, &value, &k->access);
     if (outcome == VMR_BUS_NONE) value = ~0ull; /* what a bus without a target reads as */
     memcpy(data, &value, size);
   }
-  return outcome == VMR_BUS_PYTHON ? leave_for_python(k, gpa, size, write, data, exit) : VMR_KVM_AGAIN;
+  return outcome == VMR_BUS_PYTHON ? leave_for_python(k, data, exit) : VMR_KVM_AGAIN;
 }
 
 static int serve_mmio(vmr_kvm_vcpu *k, vmr_exit *exit) {
@@ -139,15 +133,26 @@ static int step(vmr_kvm_vcpu *k, vmr_exit *exit) {
   }
   int rc = ioctl(k->fd, KVM_RUN, 0);
   vmr_kvm_count(&k->stats.runs);
-  return rc < 0 ? failed_run(k, errno, stopping, exit) : serve(k, exit);
+  if (rc < 0) return failed_run(k, errno, stopping, exit);
+  vmr_reader_enter(&k->vcpu.reader);
+  rc = serve(k, exit);
+  vmr_reader_leave(&k->vcpu.reader);
+  return rc;
 }
 
-/* An access that left for Python is done. */
+/* An access that left for Python is done, or a piece of it. */
 static int complete(vmr_kvm_vcpu *k, vmr_exit *exit) {
   if (!k->waiting) return VMR_KVM_AGAIN;
+  if (!vmr_bus_take(&k->access, exit)) { /* Python serves the next piece of it */
+    vmr_bus_ask(&k->access, exit);
+    return 0;
+  }
   k->waiting = false;
-  if (k->reading) memcpy(k->slot, &exit->data, k->size);
-  return vmr_kvm_arch_resume(k, exit);
+  if (!k->access.write) memcpy(k->slot, &k->access.value, k->access.size);
+  vmr_reader_enter(&k->vcpu.reader);
+  int rc = vmr_kvm_arch_resume(k, exit);
+  vmr_reader_leave(&k->vcpu.reader);
+  return rc;
 }
 
 static void enter(vmr_kvm_vcpu *k) {
@@ -202,7 +207,7 @@ static void vcpu_free(vmr_vcpu *vcpu) {
   free(k);
 }
 
-static const vmr_vcpu_ops ops = {vcpu_run, vcpu_kick, vcpu_line, vcpu_free};
+static const vmr_vcpu_ops ops = {.run = vcpu_run, .kick = vcpu_kick, .line = vcpu_line, .free = vcpu_free};
 
 static int open_vcpu(vmr_kvm_vcpu *k, uint32_t id) {
   k->fd = VMR_VM_CALL(k->kvm, KVM_CREATE_VCPU, (void *)(uintptr_t)id);

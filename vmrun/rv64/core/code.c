@@ -86,6 +86,7 @@ static vmr_code_page *evict(vmr_hart *h) {
 vmr_code_page *vmr_code_page_at(vmr_hart *h, uint64_t gpa, const uint8_t *hva) {
   for (vmr_code_page *page = h->hash[hash_of(gpa)]; page; page = page->next)
     if (page->gpa == gpa) {
+      page->hva = hva; /* other memory may lie there since */
       if (page->generation != h->code_generation) refresh(h, page);
       page->referenced = true;
       return page;

@@ -26,7 +26,8 @@ OP(fsd, FP_ON; STORE_BODY(uint64_t, h->f[ip->rs2]))
 
 /* ---- slow path --------------------------------------------------------------------------------------------------- */
 
-typedef enum vmr_outcome { OUTCOME_DONE, OUTCOME_TRAP, OUTCOME_PYTHON } vmr_outcome;
+/* OUTCOME_MOVED: done, and the device has changed memory meanwhile. */
+typedef enum vmr_outcome { OUTCOME_DONE, OUTCOME_MOVED, OUTCOME_TRAP, OUTCOME_PYTHON } vmr_outcome;
 
 static vmr_outcome trap(vmr_hart *h, uint64_t cause, uint64_t va) {
   h->cause = cause;
@@ -34,18 +35,15 @@ static vmr_outcome trap(vmr_hart *h, uint64_t cause, uint64_t va) {
   return OUTCOME_TRAP;
 }
 
-/* An access to something that is not RAM. */
+/* An access that memory does not take. */
 static vmr_outcome device(vmr_hart *h, uint64_t va, uint64_t gpa, uint32_t size, bool store, uint64_t *value) {
   if (va & (size - 1)) return trap(h, store ? VMR_EXC_STORE_MISALIGNED : VMR_EXC_LOAD_MISALIGNED, va);
   VMR_COUNT(h, mmio);
-  uint32_t window = 0;
-  int rc = store ? vmr_bus_write(h->vcpu.machine, gpa, size, *value, &window)
-                 : vmr_bus_read(h->vcpu.machine, gpa, size, value, &window);
+  int rc = store ? vmr_bus_write(h->vcpu.machine, gpa, size, *value, &h->mmio.access)
+                 : vmr_bus_read(h->vcpu.machine, gpa, size, value, &h->mmio.access);
   if (rc == VMR_BUS_NONE) return trap(h, store ? VMR_EXC_STORE_ACCESS : VMR_EXC_LOAD_ACCESS, va);
-  if (rc == VMR_BUS_DONE) return OUTCOME_DONE;
-  *h->exit = (vmr_exit){
-      .kind = store ? VMR_EXIT_MMIO_WRITE : VMR_EXIT_MMIO_READ, .size = size, .gpa = gpa, .data = store ? *value : 0,
-      .window = window};
+  if (rc == VMR_BUS_DONE) return VMR_UNLIKELY(h->vcpu.reader.settle) ? OUTCOME_MOVED : OUTCOME_DONE;
+  vmr_bus_ask(&h->mmio.access, h->exit);
   return OUTCOME_PYTHON;
 }
 
@@ -102,7 +100,7 @@ static __attribute__((noinline)) vmr_outcome load(vmr_hart *h, const vmr_op *ip)
   uint32_t kind = ip->aux & 15;
   uint64_t value = 0;
   vmr_outcome outcome = access_slow(h, ADDRESS, 1u << (kind & 3), VMR_LOAD, &value);
-  if (outcome == OUTCOME_DONE) vmr_load_finish(h, ip->rd, kind, value);
+  if (outcome <= OUTCOME_MOVED) vmr_load_finish(h, ip->rd, kind, value);
   return outcome;
 }
 
@@ -115,8 +113,11 @@ static __attribute__((noinline)) vmr_outcome store(vmr_hart *h, const vmr_op *ip
 
 /* Python serves the access; the next run completes the instruction. */
 static void leave_for_python(vmr_hart *h, const vmr_op *ip, bool load) {
-  h->mmio = (vmr_mmio_wait){
-      .active = true, .load = load, .rd = ip->rd, .kind = ip->aux & 15, .length = (uint8_t)(2 * LENGTH_OF(ip))};
+  h->mmio.active = true;
+  h->mmio.load = load;
+  h->mmio.rd = ip->rd;
+  h->mmio.kind = ip->aux & 15;
+  h->mmio.length = (uint8_t)(2 * LENGTH_OF(ip));
   h->pc = PC;
   h->exiting = true;
 }
@@ -126,6 +127,10 @@ static void leave_for_python(vmr_hart *h, const vmr_op *ip, bool load) {
     vmr_outcome outcome_ = (outcome); \
     if (VMR_LIKELY(outcome_ == OUTCOME_DONE)) DISPATCH(ip + LENGTH_OF(ip), n - 1); \
     if (outcome_ == OUTCOME_TRAP) GO(trap, n); \
+    if (outcome_ == OUTCOME_MOVED) { \
+      h->pc = PC + 2 * LENGTH_OF(ip); \
+      GO(poll, n - 1); /* the next instruction finds memory as it is now */ \
+    } \
     leave_for_python(h, ip, is_load); \
     GO(leave, n); \
   } while (0)

@@ -33,20 +33,28 @@ uint64_t vmr_time(const vmr_hart *h) {
 /* ---- requests from other threads --------------------------------------------------------------------------------- */
 
 void vmr_hart_serve(vmr_hart *h) {
+  uint64_t now = vmr_reader_now(&h->vcpu.reader);
   uint32_t requests = atomic_fetch_and(&h->requests, ~VMR_REQ_FENCES);
   if (requests & VMR_REQ_FENCE_I) h->code_generation++;
   if (requests & VMR_REQ_SFENCE)
     vmr_mmu_flush(h);
   else if (requests & VMR_REQ_FENCE_I)
     vmr_mmu_flush_fetch(h);
+  if (requests & VMR_REQ_QUIESCE) {
+    h->ram = NULL;
+    h->res_ptr = NULL;
+    vmr_reader_confirm(&h->vcpu.reader, now);
+  }
 }
 
 void vmr_hart_enter(vmr_hart *h) {
-  atomic_store(&h->in_guest, true);
+  vmr_reader_enter(&h->vcpu.reader);
   if (atomic_load(&h->requests) & VMR_REQ_FENCES) vmr_hart_serve(h);
 }
 
-void vmr_hart_leave(vmr_hart *h) { atomic_store(&h->in_guest, false); }
+void vmr_hart_leave(vmr_hart *h) { vmr_reader_leave(&h->vcpu.reader); }
+
+bool vmr_hart_in_guest(const vmr_hart *h) { return atomic_load(&h->vcpu.reader.epoch) != 0; }
 
 static void wake(vmr_hart *h) {
   if (!atomic_load(&h->asleep)) return;
@@ -66,6 +74,10 @@ void vmr_hart_raise(vmr_hart *h, uint32_t ip) {
 }
 
 static void hart_kick(vmr_vcpu *vcpu) { vmr_hart_request(hart_of(vcpu), VMR_REQ_KICK); }
+
+static void hart_quiesce(vmr_vcpu *vcpu, bool memory) {
+  vmr_hart_request(hart_of(vcpu), memory ? VMR_REQ_FENCES : VMR_REQ_QUIESCE);
+}
 
 static void input_set(void *hart, uint32_t input, bool level) {
   vmr_hart *h = hart;
@@ -162,14 +174,19 @@ static bool wait_started(vmr_hart *h) {
 
 /* ---- running ----------------------------------------------------------------------------------------------------- */
 
-/* The instruction that left for Python is done now. */
-static void complete_mmio(vmr_hart *h, const vmr_exit *exit) {
-  if (!h->mmio.active) return;
-  if (h->mmio.load) vmr_load_finish(h, h->mmio.rd, h->mmio.kind, exit->data);
+/* A piece of the access that left for Python is done now. false: it leaves for the next one. */
+static bool complete_mmio(vmr_hart *h, vmr_exit *exit) {
+  if (!h->mmio.active) return true;
+  if (!vmr_bus_take(&h->mmio.access, exit)) {
+    vmr_bus_ask(&h->mmio.access, exit);
+    return false;
+  }
+  if (h->mmio.load) vmr_load_finish(h, h->mmio.rd, h->mmio.kind, h->mmio.access.value);
   h->mmio.active = false;
   h->pc += h->mmio.length;
   h->retired++;
   h->budget--;
+  return true;
 }
 
 static void execute(vmr_hart *h) {
@@ -190,7 +207,7 @@ static int run(vmr_hart *h, int64_t budget, vmr_exit *exit) {
   h->exit = exit;
   h->exiting = false;
   h->budget = budget;
-  complete_mmio(h, exit);
+  if (!complete_mmio(h, exit)) return 0;
   while (!h->exiting) {
     if (!wait_started(h)) {
       exit->kind = VMR_EXIT_STOPPED;
@@ -212,7 +229,8 @@ static void hart_free(vmr_vcpu *vcpu) {
   free(h);
 }
 
-static const vmr_vcpu_ops hart_ops = {.run = hart_run, .kick = hart_kick, .line = hart_line, .free = hart_free};
+static const vmr_vcpu_ops hart_ops = {.run = hart_run, .kick = hart_kick, .line = hart_line, .free = hart_free,
+                                       .quiesce = hart_quiesce};
 
 vmr_hart *vmr_hart_at(const vmr_machine *machine, uint64_t hartid) {
   vmr_vcpu *vcpu = hartid < vmr_vcpu_count(machine) ? vmr_vcpu_at(machine, (uint32_t)hartid) : NULL;

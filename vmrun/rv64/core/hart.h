@@ -135,7 +135,8 @@ typedef struct vmr_tlb {
 #define VMR_REQ_KICK 1u
 #define VMR_REQ_FENCE_I 2u
 #define VMR_REQ_SFENCE 4u
-#define VMR_REQ_FENCES (VMR_REQ_FENCE_I | VMR_REQ_SFENCE)
+#define VMR_REQ_QUIESCE 8u /* the bus or memory has changed: what was looked up before goes */
+#define VMR_REQ_FENCES (VMR_REQ_FENCE_I | VMR_REQ_SFENCE | VMR_REQ_QUIESCE)
 
 /* What all harts of a machine share. */
 typedef struct vmr_rv64_shared {
@@ -151,6 +152,7 @@ typedef struct vmr_mmio_wait {
   uint8_t rd;
   uint8_t kind;
   uint8_t length; /* of the instruction, in bytes */
+  vmr_bus_access access;
 } vmr_mmio_wait;
 
 struct vmr_hart {
@@ -190,14 +192,13 @@ struct vmr_hart {
   bool exiting; /* *exit is filled in */
   uint32_t timebase_hz;
   uint32_t clock_skip;
-  const vmr_ram *ram; /* where the last translation went */
+  const vmr_ram *ram; /* where the last translation went; good until the next quiescent point */
   vmr_imsic_file *imsic; /* where its messages arrive, or NULL; it stands still once the machine has started */
   vmr_rv64_shared *shared;
 
   /* Wires from other threads. */
   _Atomic uint32_t ip;       /* pending interrupts, but for the timer's comparison */
   _Atomic uint32_t requests; /* VMR_REQ_* */
-  atomic_bool in_guest;      /* executing guest instructions: must acknowledge fences before others go on */
   atomic_bool asleep;
   atomic_uint hsm;
   uint64_t start_pc, start_opaque; /* written before hsm becomes START_PENDING */
@@ -229,7 +230,7 @@ struct vmr_hart {
 /* Translate va. 0: *gpa holds the address; else the exception code. */
 int vmr_mmu_translate(vmr_hart *h, uint64_t va, vmr_access access, uint64_t *gpa);
 /* Host pointer of va's byte for the access (the TLB is filled), or NULL: h->cause holds the exception, or, when it is 0,
- * *gpa is the address of something that is not RAM. */
+ * *gpa is the address of something that is not RAM, or, for a store, ROM. */
 uint8_t *vmr_mmu_data(vmr_hart *h, uint64_t va, vmr_access access, uint64_t *gpa);
 /* Fill the instruction TLB for pc. false: h->cause and h->tval are set. */
 bool vmr_mmu_fetch(vmr_hart *h, uint64_t pc);
@@ -327,8 +328,10 @@ static inline bool vmr_interrupt_due(const vmr_hart *h) {
 /* ---- hart.c ----------------------------------------------------------------------------------------------------- */
 
 uint64_t vmr_time(const vmr_hart *h);
-/* Do the fences that others requested. */
+/* Do the fences that others requested; a quiescent point: no host address of guest memory is in hand. */
 void vmr_hart_serve(vmr_hart *h);
+/* Executing guest instructions: must acknowledge fences before others go on. */
+bool vmr_hart_in_guest(const vmr_hart *h);
 /* Cross the border of guest execution: enter serves what was requested meanwhile. */
 void vmr_hart_enter(vmr_hart *h);
 void vmr_hart_leave(vmr_hart *h);

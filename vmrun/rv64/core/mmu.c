@@ -18,16 +18,17 @@
 static const uint8_t page_fault[] = {VMR_EXC_LOAD_PAGE, VMR_EXC_STORE_PAGE, VMR_EXC_FETCH_PAGE};
 static const uint8_t access_fault[] = {VMR_EXC_LOAD_ACCESS, VMR_EXC_STORE_ACCESS, VMR_EXC_FETCH_ACCESS};
 
-/* The host address of gpa, or NULL where there is no RAM. RAM comes in whole pages, so all of gpa's page is there. */
-static uint8_t *ram_at(vmr_hart *h, uint64_t gpa) {
+/* The memory at gpa, or NULL where there is none to read. It comes in whole pages, so all of gpa's page is there. */
+static const vmr_ram *ram_at(vmr_hart *h, uint64_t gpa) {
   const vmr_ram *ram = h->ram;
   if (VMR_UNLIKELY(!ram || gpa - ram->gpa >= ram->size)) {
     ram = vmr_ram_find(h->vcpu.machine, gpa);
-    if (!ram) return NULL;
-    h->ram = ram;
+    if (ram) h->ram = ram;
   }
-  return ram->hva + (gpa - ram->gpa);
+  return ram;
 }
+
+static uint8_t *host_of(const vmr_ram *ram, uint64_t gpa) { return ram->hva + (gpa - ram->gpa); }
 
 static bool permitted(const vmr_hart *h, uint64_t pte, vmr_access access) {
   if (h->priv == VMR_PRIV_U) {
@@ -66,8 +67,10 @@ int vmr_mmu_translate(vmr_hart *h, uint64_t va, vmr_access access, uint64_t *gpa
   uint64_t table = (h->satp & SATP_PPN) << 12;
   for (int level = levels - 1; level >= 0; level--) {
     unsigned shift = 12 + 9 * (unsigned)level;
-    uint64_t *entry = (uint64_t *)ram_at(h, table + (va >> shift & 511) * 8);
-    if (!entry) return access_fault[access];
+    uint64_t entry_gpa = table + (va >> shift & 511) * 8;
+    const vmr_ram *ram = ram_at(h, entry_gpa);
+    if (!ram) return access_fault[access];
+    uint64_t *entry = (uint64_t *)host_of(ram, entry_gpa);
     uint64_t pte = __atomic_load_n(entry, __ATOMIC_ACQUIRE);
     for (;;) {
       if (!(pte & PTE_V) || (pte & (PTE_R | PTE_W)) == PTE_W || (pte & PTE_RESERVED)) return page_fault[access];
@@ -79,7 +82,9 @@ int vmr_mmu_translate(vmr_hart *h, uint64_t va, vmr_access access, uint64_t *gpa
       uint64_t offset = (1ull << shift) - 1;
       if (!permitted(h, pte, access) || (PTE_PPN(pte) << 12 & offset)) return page_fault[access];
       uint64_t want = pte | PTE_A | (access == VMR_STORE ? PTE_D : 0);
+      if (pte != want && !ram->writable) return access_fault[access];
       if (pte == want || __atomic_compare_exchange_n(entry, &pte, want, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        if (pte != want) vmr_ram_mark(ram, entry_gpa);
         if (level) note_superpage(h, va, shift);
         *gpa = PTE_PPN(pte) << 12 | (va & offset);
         return 0;
@@ -97,8 +102,13 @@ uint8_t *vmr_mmu_data(vmr_hart *h, uint64_t va, vmr_access access, uint64_t *gpa
   h->cause = (uint64_t)vmr_mmu_translate(h, va, access, gpa);
   if (h->cause) return NULL;
   VMR_COUNT(h, tlb_fills);
-  uint8_t *host = ram_at(h, *gpa);
-  if (!host) return NULL;
+  const vmr_ram *ram = ram_at(h, *gpa);
+  if (!ram) return NULL;
+  if (access == VMR_STORE) { /* dirty before the first store through the entry: see core/dirty.c */
+    if (!ram->writable) return NULL;
+    vmr_ram_mark(ram, *gpa);
+  }
+  uint8_t *host = host_of(ram, *gpa);
   e->tag = va & ~VMR_PAGE_MASK;
   e->addend = (uintptr_t)host - va;
   h->tlb[h->mode].used = true;
@@ -110,8 +120,8 @@ bool vmr_mmu_fetch(vmr_hart *h, uint64_t pc) {
   h->tval = pc;
   h->cause = (uint64_t)vmr_mmu_translate(h, pc, VMR_FETCH, &gpa);
   if (h->cause) return false;
-  const uint8_t *hva = ram_at(h, gpa & ~VMR_PAGE_MASK);
-  vmr_code_page *page = hva ? vmr_code_page_at(h, gpa & ~VMR_PAGE_MASK, hva) : NULL;
+  const vmr_ram *ram = ram_at(h, gpa &= ~VMR_PAGE_MASK);
+  vmr_code_page *page = ram ? vmr_code_page_at(h, gpa, host_of(ram, gpa)) : NULL;
   if (!page) {
     h->cause = VMR_EXC_FETCH_ACCESS;
     return false;
@@ -126,12 +136,12 @@ static bool fetch_half(vmr_hart *h, uint64_t va, uint32_t *half) {
   h->tval = va;
   h->cause = (uint64_t)vmr_mmu_translate(h, va, VMR_FETCH, &gpa);
   if (h->cause) return false;
-  const uint8_t *host = ram_at(h, gpa);
-  if (!host) {
+  const vmr_ram *ram = ram_at(h, gpa);
+  if (!ram) {
     h->cause = VMR_EXC_FETCH_ACCESS;
     return false;
   }
-  *half = __atomic_load_n((const uint16_t *)host, __ATOMIC_RELAXED);
+  *half = __atomic_load_n((const uint16_t *)host_of(ram, gpa), __ATOMIC_RELAXED);
   return true;
 }
 

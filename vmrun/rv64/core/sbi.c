@@ -79,7 +79,7 @@ static sbi_result ipi(vmr_hart *h) {
 /* Wait until the other hart has done the fence, or is outside guest execution and will before it goes on. Serves our own
  * requests meanwhile, since it may be waiting for us. */
 static void await(vmr_hart *h, vmr_hart *other, uint32_t request) {
-  for (uint32_t turn = 0; (atomic_load(&other->requests) & request) && atomic_load(&other->in_guest); turn++) {
+  for (uint32_t turn = 0; (atomic_load(&other->requests) & request) && vmr_hart_in_guest(other); turn++) {
     if (atomic_load_explicit(&h->requests, memory_order_relaxed) & VMR_REQ_FENCES) vmr_hart_serve(h);
     if (vmr_machine_stopping(h->vcpu.machine)) return;
     if (turn > 64) sched_yield();

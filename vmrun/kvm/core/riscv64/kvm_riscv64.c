@@ -28,6 +28,7 @@ int vmr_kvm_riscv64_console(vmr_kvm *kvm, int in_fd, int out_fd) {
 
 /* KVM serves what a kernel lives on; the console is ours, and whatever else the guest tries in vain is counted. */
 static int serve_sbi(vmr_kvm_vcpu *k) {
+  vmr_reader_leave(&k->vcpu.reader); /* a slow terminal must not hold up changes of memory */
   static const vmr_sbi_console nowhere = {-1, NULL};
   const vmr_sbi_console *console = k->kvm->arch ? k->kvm->arch : &nowhere;
   struct kvm_run *run = k->run;
@@ -45,6 +46,7 @@ static int serve_sbi(vmr_kvm_vcpu *k) {
   }
   run->riscv_sbi.ret[0] = (unsigned long)result.error;
   run->riscv_sbi.ret[1] = result.value;
+  vmr_reader_enter(&k->vcpu.reader);
   return VMR_KVM_AGAIN;
 }
 
