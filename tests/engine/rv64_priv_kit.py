@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import rv64translator
 from rv64asm import Asm
 
 from patience import patience
@@ -75,6 +76,7 @@ class Guest:
             cpu = ffi.new("vmr_vcpu **")
             self.check(lib.vmr_rv64_new(self.machine, isa, TIMEBASE, cache, cpu))
             self.harts.append(cpu[0])
+            self.check(rv64translator.equip(cpu[0]))
         self.check(lib.vmr_rv64_boot(self.harts[0], CODE, 0))
         self.exit = ffi.new("vmr_exit *")
 

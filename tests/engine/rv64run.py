@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 
 import rv64elf
+import rv64translator
 from rv64asm import Asm
 
 from patience import patience
@@ -192,6 +193,11 @@ def _supervisor_stub(*, translated: bool) -> bytes:
     return bytes(page)
 
 
+def supervisor_image(program: Program) -> tuple[bytes, int]:
+    """Return what lies from ORIGIN on for a run in S-mode, untranslated, and where it is entered."""
+    return _supervisor_stub(translated=False) + program.image, _ENTRY
+
+
 @cache
 def _tables() -> bytes:
     """Sv39 tables: RAM one to one for U-mode in 4 KiB pages whose A and D are clear, and the alias for S-mode."""
@@ -349,6 +355,7 @@ def _run_core_here(program: Program, *, translated: bool, harts: int, aia: bool)
         cpu = ffi.new("vmr_vcpu *[]", harts)
         for number in range(harts):
             check(lib.vmr_rv64_new(machine, isa, TIMEBASE, 16 << 20, cpu + number), "vmr_rv64_new")
+            check(rv64translator.equip(cpu[number]), "vmr_rv64_jit")
         if aia:
             add_aia(machine, list(cpu), 96, 255)
             uart, line = ffi.new("vmr_uart16550 **"), ffi.new("vmr_line *")

@@ -789,7 +789,7 @@ LOST = "li t0, {}; csrw stvec, t0; .word 0"
 
 def left_by(made: Guest, hart: int = 0) -> int:
     """Run one hart on this thread until it leaves; return the exit's kind."""
-    guard = threading.Timer(120, lambda: lib.vmr_machine_stop(made.machine))
+    guard = threading.Timer(patience(120), lambda: lib.vmr_machine_stop(made.machine))
     guard.start()
     try:
         made.check(lib.vmr_vcpu_run(made.harts[hart], made.exit))

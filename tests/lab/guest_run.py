@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +39,17 @@ def test_a_disk_holds_what_the_host_wrote(tmp_path: Path) -> None:
     assert ended.status == 0, ended
     assert hashlib.sha256(data).hexdigest() in ended.out and ended.out.endswith("written")
     assert (tmp_path / "disk.img").read_bytes() == data
+
+
+def test_a_kvm_is_not_restricted_because_its_host_is_busy(tmp_path: Path) -> None:
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        ended = run_vmm([*VMRUN, "doctor", "--fresh", "--json"], tmp_path)
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+    assert ended.status == 0, ended
+    found = json.loads(ended.out)
+    assert found["engines"][0]["engine"] == "kvm" and found["engines"][0]["verdict"] in ("full", "slow"), found
+    assert all(one["works"] is not False for one in found["kernel_mode"]["tries"]), found

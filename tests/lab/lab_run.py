@@ -34,7 +34,7 @@ from vmrun.images.store import Store
 
 SKIPPED = 77
 _BROUGHT = ("steps.json", "junit.xml", "again.xml", "again.txt", "boot.json", "boot.txt")
-_TESTS_LIMIT_S = patience(420)
+_TESTS_LIMIT_S = patience(900)
 _BENCH_LIMIT_S = patience(120)
 _RUN_LIMIT_S = patience(60)
 _BOOT_LIMIT_S = patience(60)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from patience import patience
+
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = """\
 manifest = 1
@@ -31,7 +33,7 @@ def vmrun(line: str, folder: Path, **env: str) -> subprocess.CompletedProcess[by
     (folder / "m.toml").write_text(MANIFEST, encoding="utf-8")
     (folder / "bad.toml").write_text(MANIFEST + "[cpu]\ncuont = 1\n", encoding="utf-8")
     given = os.environ | {"PYTHONPATH": str(ROOT), "V": f"{sys.executable} -m vmrun"} | env
-    return subprocess.run(["bash", "-c", line], env=given, cwd=folder, capture_output=True, timeout=120)
+    return subprocess.run(["bash", "-c", line], env=given, cwd=folder, capture_output=True, timeout=patience(120))
 
 
 @pytest.mark.parametrize("closed", [">&-", ">/dev/full"])

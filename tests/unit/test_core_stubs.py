@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 import vmrun._core as core
+from patience import patience
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_stubs_are_what_the_headers_make_of_them() -> None:
     pytest.importorskip("pycparser")
-    done = subprocess.run([sys.executable, ROOT / "tools" / "stubs", "--check"], timeout=60, check=False)
+    done = subprocess.run([sys.executable, ROOT / "tools" / "stubs", "--check"], timeout=patience(60), check=False)
     assert done.returncode == 0, "vmrun/_core.pyi is old: run tools/stubs"
 
 

@@ -53,21 +53,26 @@ def test_a_bare_number_is_found() -> None:
     assert numbers("run(timeout=patience(20))\n','.join(a)\nwait(20)\nthread.join()") == []
 
 
-def measured(monkeypatch: pytest.MonkeyPatch, *looks: float) -> float:
-    """Return the slowness of a machine on which the work takes ``looks`` seconds, one after another."""
+@pytest.mark.parametrize(
+    ("looks", "load", "slowness"),
+    [
+        ((1, 1, 1), 0.5, 1),
+        ((0.5, 0.4, 0.3), 0.5, 1),
+        ((2.5, 2.4, 2.5), 0.5, 2.5),
+        ((1, 4, 1), 0.5, 4),
+        ((1, 1.5, 1), 6, 6),
+        ((2.5, 4, 3), 6, 15),
+        ((1, 1000, 1), 0.5, 40),
+    ],
+)
+def test_the_worst_counts(
+    looks: tuple[float, ...], load: float, slowness: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(patience.VARIABLE, raising=False)
     seconds = iter(looks)
-    monkeypatch.setattr(patience, "_work", lambda: next(seconds))
-    return patience.slowness.__wrapped__()
-
-
-@pytest.mark.parametrize(
-    ("factors", "slowness"),
-    [((1, 1, 1), 1), ((0.5, 0.4, 0.3), 1), ((2.5, 2.4, 2.5), 2.5), ((1, 4, 1), 4), ((1, 1000, 1), 20)],
-)
-def test_the_worst_look_counts(factors: tuple[float, ...], slowness: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = [factor * patience._REFERENCE_S for factor in factors]
-    assert measured(monkeypatch, *looks) == pytest.approx(slowness)
+    monkeypatch.setattr(patience, "_work", lambda: next(seconds) * patience._REFERENCE_S)
+    monkeypatch.setattr(patience, "_load", lambda: load)
+    assert patience.slowness.__wrapped__() == pytest.approx(slowness)
     assert float(os.environ[patience.VARIABLE]) == pytest.approx(slowness), "for the processes of this session"
 
 

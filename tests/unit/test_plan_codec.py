@@ -32,6 +32,14 @@ def test_a_plan_reads_back_equal(plan: MachinePlan) -> None:
     assert codec.from_data(json.loads(json.dumps(codec.to_data(plan, trees=False)))) == plan
 
 
+def test_whether_code_may_be_translated_is_kept(tmp_path: Path) -> None:
+    plan = planned(tmp_path, TEXT.replace('board = "riscv_virt"', 'board = "riscv_virt"\njit = false'))
+    assert not plan.jit
+    assert json.loads(codec.to_json(plan))["jit"] is False
+    assert not codec.from_json(codec.to_json(plan)).jit
+    assert planned(tmp_path, TEXT).jit
+
+
 def test_the_devicetree_is_saved_as_a_tree(plan: MachinePlan) -> None:
     text = codec.to_json(plan)
     assert '"compatible": [' in text and "base64" not in text

@@ -41,6 +41,7 @@ def assemble(
         cmdline=layout.cmdline,
         run=run_plan(manifest, files, layout.ttys, offer, command),
         assumed=tuple(loading.assumed(manifest, files)),
+        jit=manifest.machine.jit,
     )
     checks.require(plan, limits)
     return plan

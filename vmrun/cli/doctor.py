@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, TextIO
@@ -39,7 +40,7 @@ def run(args: Namespace) -> int:
     standing = look(fresh=args.fresh)
     findings = (
         Finding("kvm", standing.verdict, standing.why, standing.works, standing.remedy),
-        Finding("soft", "full", "riscv64 guests on any host, in software"),
+        _soft(),
     )
     if args.json:
         _json(standing, findings)
@@ -47,6 +48,25 @@ def run(args: Namespace) -> int:
         with Writing():
             _show(standing, findings, sys.stdout)
     return 0 if any(finding.verdict != "none" for finding in findings) else 1
+
+
+def _soft() -> Finding:
+    """Return what the software core does here: it runs everywhere, and where it can it translates."""
+    import os
+
+    from vmrun._core import lib
+
+    runs = "riscv64 guests on any host, in software"
+    code = -lib.vmr_rv64_jit_probe()
+    if not code:
+        return Finding("soft", "full", f"{runs}; code that runs often is translated")
+    if code == errno.ENOTSUP:
+        return Finding("soft", "full", f"{runs}; interpreted, for there is no translator to this host's processor")
+    return Finding(
+        *("soft", "full"),
+        f"{runs}; interpreted, for this host allows no memory that is written and then run: {os.strerror(code)}",
+        remedy="let vmrun make executable memory files (sysctl vm.memfd_noexec, SELinux execmem), for it to run faster",
+    )
 
 
 def _json(standing: Standing, findings: tuple[Finding, ...]) -> None:

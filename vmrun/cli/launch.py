@@ -31,6 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="override a key of the manifest")
     add("--profile", metavar="P", help="apply a profile of the manifest")
     add("--accel", choices=("auto", "kvm", "soft", "qemu"), help="which engine runs the guest")
+    add("--no-jit", action="store_true", help="let the soft engine interpret all code, and translate none")
     add("--locked", action="store_true", help="take only artefacts that vmrun.lock pins")
     add("--offline", action="store_true", help="fetch nothing")
     add("--save-plan", metavar="F", help="write the plan to F before the run")
@@ -59,6 +60,8 @@ def launch(args: Namespace, attachment: Attachment, view: View, *, command: tupl
         try:
             root = None if args.no_results else Path.cwd()
             plan = _plan(args, view, clock, command)
+            if args.no_jit:
+                plan = evolve(plan, jit=False)
             if args.save_plan:
                 _save(plan, args.save_plan)
             view.machine(plan)

@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 _ARCH = sysconfig.get_platform().rpartition("-")[2]
 """The host architecture that is built for; _PYTHON_HOST_PLATFORM sets it where that is another machine."""
 _KVM = Path("vmrun/kvm/core")
+_JIT = Path("vmrun/rv64/core/jit")
+_NO_JIT = Path("vmrun/rv64/core/jit_none")
+"""What takes the translator's place on hosts for which it has no folder."""
 _DROPPED = re.compile(r"^\s*#\s*(include\b.*|ifndef\b.*|endif\b.*|define\s+\w+\s*(/\*.*)?)$")
 _FLAGS = [
     *("-std=gnu11", "-O2", "-foptimize-sibling-calls", "-fno-strict-aliasing", "-ffp-contract=off"),
@@ -26,12 +29,16 @@ _FLAGS = [
 def folders() -> list[str]:
     """Return every folder with C in it, relative to the project's root, the core first.
 
-    KVM's are left out for every architecture but the host's, and wholly where the host's has none.
+    Those of KVM and of the translator are left out for every architecture but the host's, and wholly where the host's
+    has none.
     """
     found = {header.relative_to(ROOT).parent for header in (ROOT / "vmrun").glob("**/*.[ch]")}
-    found -= {folder for folder in found if folder.parent == _KVM and folder.name != _ARCH}
-    if _KVM / _ARCH not in found:
-        found.discard(_KVM)
+    for room in (_KVM, _JIT):
+        found -= {folder for folder in found if folder.parent == room and folder.name != _ARCH}
+        if room / _ARCH not in found:
+            found.discard(room)
+    if _JIT in found:
+        found.remove(_NO_JIT)
     return [str(folder) for folder in sorted(found, key=lambda folder: (folder != Path("vmrun/core"), folder))]
 
 

@@ -32,6 +32,8 @@ _UPDATE_TIMEOUT_S = 600
 _HELD = re.compile(r"(?m)Could not get lock .*?(?:\. It is held by (?P<who>process \d+ \([^)]*\)))?$")
 """apt's words where another process works on the same lists: one that a run left behind, or that a person started."""
 _HELD_PAUSE_S = 0.5
+_LOCAL_TIMEOUT_S = 300
+"""For what asks no network: seconds, minutes where the host is busy."""
 
 
 class Apt(Archive):
@@ -114,7 +116,9 @@ class Apt(Archive):
     def _host_settings(self) -> list[str]:
         return self._run(["apt-config", "dump"], own=False).stdout.splitlines()
 
-    def _run(self, argv: Sequence[str], *, own: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def _run(
+        self, argv: Sequence[str], *, own: bool = True, timeout: float = _LOCAL_TIMEOUT_S
+    ) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
                 argv,

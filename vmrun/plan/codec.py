@@ -62,6 +62,7 @@ def to_data(plan: MachinePlan, *, trees: bool = True) -> dict[str, Any]:
         "board": plan.board,
         "engine": plan.engine,
         "why": plan.why,
+        **({} if plan.jit else {"jit": False}),
         "cpu": _cpu_data(plan.cpu),
         "ram": [{"base": hex(r.base), "size": hex(r.size)} for r in plan.ram],
         "devices": [_device_data(d) for d in plan.devices],
@@ -328,6 +329,7 @@ def _plan(t: _Table) -> MachinePlan:
         cmdline=t.take("cmdline", _text),
         run=t.take("run", _run),
         assumed=t.take("assumed", _list(_text), (), need=False),
+        jit=t.take("jit", _flag, True, need=False),
     )
     t.end()
     return plan

@@ -200,6 +200,7 @@ class MachinePlan:
     """A machine that an engine can build. ``engine`` is the engine's name, ``why`` the reason in one line.
 
     ``assumed`` names the artefacts that stood in for missing ones (``--no-artifacts``); such a plan cannot run.
+    ``jit`` False keeps the software core from translating the guest's code.
     """
 
     format: int
@@ -215,6 +216,7 @@ class MachinePlan:
     cmdline: str
     run: RunPlan
     assumed: tuple[str, ...] = ()
+    jit: bool = True
 
     def blob(self, name: str) -> Blob | None:
         """Return the blob called ``name``, or None."""

@@ -17,6 +17,11 @@ from vmrun.rv64.isa import SV48_BIT, isa_bits
 CODE_CACHE_BYTES = 32 << 20
 """Decoded code that all harts together may keep; what does not fit is decoded again."""
 
+TRANSLATED_BYTES = 16 << 20
+"""Translated code that all harts together may keep; when it is full, it is begun anew."""
+THRESHOLD = 16
+"""How often a jump leads to an instruction before the code from there on is translated."""
+
 _STATES = {
     "pc": 32,
     "privilege": 33,
@@ -29,7 +34,10 @@ _STATES = {
 }
 """Where a hart stands: name -> register number of vmr_rv64_get."""
 
-_COUNTERS = ("instructions", "traps", "interrupts", "mmio", "tlb_fills", "pages_decoded", "sbi_calls", "wfi_ns")
+_COUNTERS = (
+    *("instructions", "traps", "interrupts", "mmio", "tlb_fills", "pages_decoded", "sbi_calls", "wfi_ns"),
+    *("jit_blocks", "jit_bytes", "jit_drops", "jit_ns"),
+)
 _MMU_BITS = {"sv39": 0, "sv48": SV48_BIT}
 
 
@@ -63,10 +71,14 @@ class SoftMachine(LiveMachine):
     def _add_vcpus(self) -> None:
         cpu = self._cpu
         bits = _hart_bits(cpu)
+        translates = self._plan.jit and lib.vmr_rv64_jit_probe() == 0
         for index in range(cpu.count):
             out = ffi.new("vmr_vcpu **")
             code = lib.vmr_rv64_new(self._core.handle, bits, cpu.timebase_hz, CODE_CACHE_BYTES // cpu.count, out)
             self._core.check(code, f"hart {index}", error="E313")
+            if translates:
+                code = lib.vmr_rv64_jit(out[0], THRESHOLD, TRANSLATED_BYTES // cpu.count)
+                self._core.check(code, f"hart {index}", error="E313")
             self._vcpus.append(out[0])
 
     def _enter(self) -> None:

@@ -49,6 +49,10 @@ class Machine(Table):
 
     board: str = Field(description="The machine's kind, which fixes its memory map and interrupt numbers.")
     accel: Literal["auto", "kvm", "soft", "qemu"] = Field("auto", description="The engine that runs the guest.")
+    jit: bool = Field(
+        True,
+        description="Let the `soft` engine translate the guest's code into the host's, where it can.",
+    )
     tables: Literal["auto", "fdt", "acpi", "mptable"] = Field(
         "auto", description="How the guest learns of its hardware."
     )

@@ -34,13 +34,16 @@ static void forget(vmr_code_page *page, uint32_t from, uint32_t to) {
 
 static void refresh(vmr_hart *h, vmr_code_page *page) {
   uint64_t words[CHUNK / 8];
+  bool changed = false;
   for (uint32_t at = 0; at < VMR_PAGE_SIZE; at += CHUNK)
     if (load_chunk(words, page->hva + at, page->copy + at)) {
       memcpy(page->copy + at, words, CHUNK);
       uint32_t slot = at / 2;
       forget(page, slot > LOOK_AHEAD ? slot - LOOK_AHEAD : 0, slot + CHUNK / 2);
       page->straddle_key = ~0ull;
+      changed = true;
     }
+  if (changed) vmr_jit_forget(h, page);
   page->generation = h->code_generation;
 }
 
@@ -79,6 +82,7 @@ static vmr_code_page *evict(vmr_hart *h) {
     vmr_code_page **link = &h->hash[hash_of(page->gpa)];
     while (*link != page) link = &(*link)->next;
     *link = page->next;
+    vmr_jit_forget(h, page);
     return page;
   }
 }
@@ -92,8 +96,10 @@ vmr_code_page *vmr_code_page_at(vmr_hart *h, uint64_t gpa, const uint8_t *hva) {
       return page;
     }
   vmr_code_page *page = h->page_count < h->page_limit ? malloc(sizeof *page) : NULL;
-  if (page)
+  if (page) {
+    page->jit = NULL;
     h->pages[h->page_count++] = page;
+  }
   else if (h->page_count)
     page = evict(h);
   else
@@ -123,9 +129,7 @@ static bool decode_at(const vmr_hart *h, const vmr_code_page *page, uint32_t slo
   return true;
 }
 
-void vmr_code_decode(vmr_hart *h, const vmr_op *ip) {
-  vmr_code_page *page = vmr_code_page_of(h, ip);
-  uint32_t slot = (uint32_t)(ip - page->ops);
+void vmr_code_decode_slot(vmr_hart *h, vmr_code_page *page, uint32_t slot) {
   vmr_op *op = &page->ops[slot], next;
   if (!decode_at(h, page, slot, op)) {
     *op = (vmr_op){.fn = vmr_op_straddle};
@@ -137,6 +141,13 @@ void vmr_code_decode(vmr_hart *h, const vmr_op *ip) {
   if (!both) return;
   op->fn = both;
   if (page->ops[after].fn == vmr_op_decode) page->ops[after] = next; /* the pair reads its fields */
+}
+
+void vmr_code_decode(vmr_hart *h, const vmr_op *ip) {
+  vmr_code_page *page = vmr_code_page_of(h, ip);
+  uint32_t slot = (uint32_t)(ip - page->ops);
+  vmr_code_decode_slot(h, page, slot);
+  if (h->jit) vmr_jit_decoded(h, page, slot);
 }
 
 /* One instruction on its own: what follows it is looked up by pc. */
@@ -164,6 +175,9 @@ bool vmr_code_step(vmr_hart *h) {
 }
 
 void vmr_code_free(vmr_hart *h) {
-  for (uint32_t i = 0; i < h->page_count; i++) free(h->pages[i]);
+  for (uint32_t i = 0; i < h->page_count; i++) {
+    vmr_jit_page_free(h->pages[i]);
+    free(h->pages[i]);
+  }
   free(h->pages);
 }

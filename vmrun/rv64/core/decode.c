@@ -84,22 +84,38 @@ static const vmr_isa_op *find(const vmr_hart *h, uint32_t raw) {
   return NULL;
 }
 
-void vmr_decode(const vmr_hart *h, uint32_t raw, int slot, vmr_op *op) {
+bool vmr_decode_fields(const vmr_hart *h, uint32_t raw, vmr_insn *insn) {
   bool full = (raw & 3) == 3;
   uint32_t expanded = full ? raw : vmr_rvc_expand((uint16_t)raw, h->isa);
   const vmr_isa_op *row = expanded ? find(h, expanded) : NULL;
-  if (!row || !row->fn[full]) {
-    *op = (vmr_op){.fn = vmr_op_illegal, .aux = full ? 0x20 : 0x10, .imm = (int32_t)raw};
-    return;
-  }
-  vmr_format format = row->format;
-  *op = (vmr_op){
-      .fn = row->fn[full],
+  if (!row || !row->fn[full]) return false;
+  *insn = (vmr_insn){
+      .id = (uint8_t)(row - isa_ops),
+      .length = full ? 2 : 1,
       .rd = (uint8_t)bits(expanded, 7, 5),
       .rs1 = (uint8_t)bits(expanded, 15, 5),
       .rs2 = (uint8_t)bits(expanded, 20, 5),
-      .aux = (uint8_t)((full ? 0x20 : 0x10) | row->kind),
-      .imm = immediate(expanded, format),
+      .imm = immediate(expanded, row->format),
+  };
+  return true;
+}
+
+void vmr_decode(const vmr_hart *h, uint32_t raw, int slot, vmr_op *op) {
+  vmr_insn insn;
+  if (!vmr_decode_fields(h, raw, &insn)) {
+    *op = (vmr_op){.fn = vmr_op_illegal, .aux = (raw & 3) == 3 ? 0x20 : 0x10, .imm = (int32_t)raw};
+    return;
+  }
+  const vmr_isa_op *row = &isa_ops[insn.id];
+  unsigned full = insn.length - 1u;
+  vmr_format format = row->format;
+  *op = (vmr_op){
+      .fn = row->fn[full],
+      .rd = insn.rd,
+      .rs1 = insn.rs1,
+      .rs2 = insn.rs2,
+      .aux = (uint8_t)(insn.length << 4 | row->kind),
+      .imm = insn.imm,
   };
   if (writes_x(format) && !op->rd) op->rd = VMR_SINK;
   if (format == FMT_B || format == FMT_J) {

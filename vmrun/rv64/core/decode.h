@@ -11,6 +11,10 @@
 #define DECLARE_J(name, ...) DECLARE_C(name) DECLARE_C(name##_far)
 VMR_ISA_OPS(DECLARE_C, DECLARE_W, DECLARE_J)
 
+/* Each line's number in isa_ops.h. */
+#define NUMBER(name, ...) VMR_ID_##name,
+enum { VMR_ISA_OPS(NUMBER, NUMBER, NUMBER) VMR_ID_COUNT };
+
 /* Special forms (special.c). */
 DECLARE_C(mv)
 DECLARE_C(li)

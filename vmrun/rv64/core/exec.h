@@ -122,8 +122,13 @@ VMR_HANDLER(trap);      /* raise h->cause with h->tval at ip */
 VMR_HANDLER(illegal);   /* raise an illegal-instruction exception at ip */
 VMR_HANDLER(load_slow);
 VMR_HANDLER(store_slow);
+VMR_HANDLER(profile); /* count, and translate what is hot */
+VMR_HANDLER(far);     /* from translated code: continue at h->pc, and remember where that is */
 VMR_HANDLER(leave); /* to vmr_rv64_run; h->pc says where to go on */
 
+/* Do the load or store ip, which misses the data TLB. */
+enum { VMR_ACCESS_DONE, VMR_ACCESS_TRAP, VMR_ACCESS_LEAVE }; /* what to go on with: ip + 1, trap, leave */
+uint32_t vmr_access_slow(vmr_hart *h, const vmr_op *ip, bool load);
 /* Put what a load of this kind (isa_ops.h) read into its register. */
 void vmr_load_finish(vmr_hart *h, uint32_t rd, uint32_t kind, uint64_t value);
 #endif

@@ -122,6 +122,14 @@ static void leave_for_python(vmr_hart *h, const vmr_op *ip, bool load) {
   h->exiting = true;
 }
 
+uint32_t vmr_access_slow(vmr_hart *h, const vmr_op *ip, bool is_load) {
+  switch (is_load ? load(h, ip) : store(h, ip)) {
+  case OUTCOME_DONE: return VMR_ACCESS_DONE;
+  case OUTCOME_TRAP: return VMR_ACCESS_TRAP;
+  default: leave_for_python(h, ip, is_load); return VMR_ACCESS_LEAVE;
+  }
+}
+
 #define FINISH(outcome, is_load) \
   do { \
     vmr_outcome outcome_ = (outcome); \

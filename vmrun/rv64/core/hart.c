@@ -16,8 +16,6 @@
 #define REG_F 64
 #define REG_CSR 4096
 
-static vmr_hart *hart_of(vmr_vcpu *vcpu) { return (vmr_hart *)((char *)vcpu - offsetof(vmr_hart, vcpu)); }
-
 static uint64_t now_ns(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
@@ -73,7 +71,7 @@ void vmr_hart_raise(vmr_hart *h, uint32_t ip) {
   wake(h);
 }
 
-static void hart_kick(vmr_vcpu *vcpu) { vmr_hart_request(hart_of(vcpu), VMR_REQ_KICK); }
+static void hart_kick(vmr_vcpu *vcpu) { vmr_hart_request(vmr_hart_of(vcpu), VMR_REQ_KICK); }
 
 static void hart_quiesce(vmr_vcpu *vcpu, bool memory) {
   vmr_hart_request(hart_of(vcpu), memory ? VMR_REQ_FENCES : VMR_REQ_QUIESCE);
@@ -91,7 +89,7 @@ static const vmr_line_ops input_ops = {.set = input_set};
 
 static int hart_line(vmr_vcpu *vcpu, uint32_t input, vmr_line *line) {
   if (input > 31 || !(1u << input & VMR_IP_ALL)) return -EINVAL;
-  *line = (vmr_line){&input_ops, hart_of(vcpu), input};
+  *line = (vmr_line){&input_ops, vmr_hart_of(vcpu), input};
   return 0;
 }
 
@@ -192,11 +190,9 @@ static bool complete_mmio(vmr_hart *h, vmr_exit *exit) {
 static void execute(vmr_hart *h) {
   vmr_hart_enter(h);
   h->slice = 0;
+  vmr_jit_run(h, vmr_op_poll, NULL, 0);
 #ifdef VMR_TRAMPOLINE
-  vmr_op_poll(h, NULL, 0);
-  while (h->next_ip) h->next_ip->fn(h, h->next_ip, h->next_n);
-#else
-  vmr_op_poll(h, NULL, 0);
+  while (h->next_ip) vmr_jit_run(h, h->next_ip->fn, h->next_ip, h->next_n);
 #endif
   vmr_hart_leave(h);
 }
@@ -218,12 +214,13 @@ static int run(vmr_hart *h, int64_t budget, vmr_exit *exit) {
   return 0;
 }
 
-static int hart_run(vmr_vcpu *vcpu, vmr_exit *exit) { return run(hart_of(vcpu), VMR_UNBOUNDED, exit); }
+static int hart_run(vmr_vcpu *vcpu, vmr_exit *exit) { return run(vmr_hart_of(vcpu), VMR_UNBOUNDED, exit); }
 
 static void hart_free(vmr_vcpu *vcpu) {
-  vmr_hart *h = hart_of(vcpu);
+  vmr_hart *h = vmr_hart_of(vcpu);
   if (atomic_fetch_sub(&h->shared->references, 1) == 1) free(h->shared);
   vmr_code_free(h);
+  vmr_jit_free(h);
   pthread_cond_destroy(&h->wake);
   pthread_mutex_destroy(&h->lock);
   free(h);
@@ -234,7 +231,7 @@ static const vmr_vcpu_ops hart_ops = {.run = hart_run, .kick = hart_kick, .line 
 
 vmr_hart *vmr_hart_at(const vmr_machine *machine, uint64_t hartid) {
   vmr_vcpu *vcpu = hartid < vmr_vcpu_count(machine) ? vmr_vcpu_at(machine, (uint32_t)hartid) : NULL;
-  return vcpu && vcpu->ops == &hart_ops ? hart_of(vcpu) : NULL;
+  return vcpu && vcpu->ops == &hart_ops ? vmr_hart_of(vcpu) : NULL;
 }
 
 /* ---- the public functions ---------------------------------------------------------------------------------------- */
@@ -299,7 +296,7 @@ int vmr_rv64_new(vmr_machine *machine, uint32_t isa, uint32_t timebase_hz, uint6
 }
 
 int vmr_rv64_boot(vmr_vcpu *vcpu, uint64_t pc, uint64_t opaque) {
-  vmr_hart *h = hart_of(vcpu);
+  vmr_hart *h = vmr_hart_of(vcpu);
   if (!vmr_hart_start(h, pc, opaque))
     return vmr_fail(vcpu->machine, EBUSY, "hart %u has been started already", vcpu->index);
   reset(h, pc, opaque); /* now, so that registers can be set before the first run */
@@ -309,11 +306,11 @@ int vmr_rv64_boot(vmr_vcpu *vcpu, uint64_t pc, uint64_t opaque) {
 
 int vmr_rv64_run(vmr_vcpu *vcpu, uint64_t instructions, vmr_exit *exit) {
   bool bounded = instructions && instructions < (uint64_t)VMR_UNBOUNDED;
-  return run(hart_of(vcpu), bounded ? (int64_t)instructions : VMR_UNBOUNDED, exit);
+  return run(vmr_hart_of(vcpu), bounded ? (int64_t)instructions : VMR_UNBOUNDED, exit);
 }
 
 int vmr_rv64_get(vmr_vcpu *vcpu, uint32_t reg, uint64_t *value) {
-  vmr_hart *h = hart_of(vcpu);
+  vmr_hart *h = vmr_hart_of(vcpu);
   if (reg < 32) *value = h->x[reg];
   else if (reg == REG_PC) *value = h->pc;
   else if (reg == REG_PRIVILEGE) *value = h->priv;
@@ -346,7 +343,7 @@ static int set_csr(vmr_hart *h, uint32_t csr, uint64_t value) {
 }
 
 int vmr_rv64_set(vmr_vcpu *vcpu, uint32_t reg, uint64_t value) {
-  vmr_hart *h = hart_of(vcpu);
+  vmr_hart *h = vmr_hart_of(vcpu);
   if (reg < 32) h->x[reg] = reg ? value : 0;
   else if (reg == REG_PC) h->pc = value & ~(1 | h->misaligned_mask);
   else if (reg == REG_PRIVILEGE) {
@@ -362,12 +359,12 @@ int vmr_rv64_set(vmr_vcpu *vcpu, uint32_t reg, uint64_t value) {
 int vmr_rv64_set_imsic(vmr_vcpu *vcpu, vmr_imsic *imsic) {
   vmr_imsic_file *file = vmr_imsic_file_at(imsic, vcpu->index);
   if (!file) return vmr_fail(vcpu->machine, ENOENT, "there is no interrupt file for hart %u", vcpu->index);
-  hart_of(vcpu)->imsic = file;
+  vmr_hart_of(vcpu)->imsic = file;
   return 0;
 }
 
 int vmr_rv64_get_stats(vmr_vcpu *vcpu, vmr_rv64_stats *stats) {
-  const uint64_t *from = (const uint64_t *)&hart_of(vcpu)->stats;
+  const uint64_t *from = (const uint64_t *)&vmr_hart_of(vcpu)->stats;
   uint64_t *to = (uint64_t *)stats;
   for (size_t i = 0; i < sizeof *stats / sizeof *to; i++) to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
   return 0;

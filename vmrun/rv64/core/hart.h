@@ -7,6 +7,7 @@
 #define VMR_RV64_HART_H
 #include <assert.h>
 #include <stdatomic.h>
+#include <stddef.h>
 
 #include "core.h"
 #include "imsic.h"
@@ -88,6 +89,7 @@ typedef struct vmr_code_page {
   uint64_t straddle_epoch; /* ... while vmr_hart.itlb_epoch is this */
   bool referenced;
   struct vmr_code_page *next; /* hash chain */
+  struct vmr_jit_page *jit;   /* what the translator knows of it, or NULL */
 } vmr_code_page;
 
 typedef struct vmr_tlb_entry {
@@ -100,6 +102,15 @@ typedef struct vmr_itlb_entry {
   uint64_t bias; /* pc = bias + (slot address >> 3) */
 } vmr_itlb_entry;
 
+/* Where translated code goes on at a pc outside its page. */
+typedef struct vmr_jump {
+  uint64_t pc;
+  uint64_t key; /* vmr_hart.jump_key while the entry holds */
+  uintptr_t code;
+  uint64_t bias; /* as in vmr_itlb_entry */
+} vmr_jump;
+
+#define VMR_JUMPS 512u
 #define VMR_TLB_BITS 8
 #define VMR_TLB_SIZE (1u << VMR_TLB_BITS)
 #define VMR_ITLB_SIZE 256u
@@ -183,6 +194,7 @@ struct vmr_hart {
   uint64_t misaligned_mask; /* bits a jump target must not have: 2 without C */
 
   uint64_t itlb_epoch;
+  uint64_t jump_key; /* itlb_epoch and priv in one */
   uint64_t code_generation;
   vmr_span superpages[2]; /* what superpages the TLBs hold parts of, lower and upper half of the address space */
   uint64_t cause, tval;           /* an exception on its way to vmr_op_trap */
@@ -220,6 +232,8 @@ struct vmr_hart {
 #endif
   vmr_itlb_entry itlb[VMR_ITLB_SIZE];
   vmr_tlb tlb[VMR_MODES];
+  struct vmr_jit *jit; /* the translator, or NULL */
+  vmr_jump jumps[VMR_JUMPS];
 };
 
 /* Counters are read by other threads while the hart runs. */
@@ -240,15 +254,22 @@ void vmr_mmu_flush(vmr_hart *h);
 void vmr_mmu_flush_data(vmr_hart *h);
 void vmr_mmu_flush_fetch(vmr_hart *h);
 void vmr_mmu_flush_page(vmr_hart *h, uint64_t va);
-/* Select the data TLB that privilege and SUM call for. */
+/* Select what privilege and SUM call for: the data TLB, the keys of jumps. */
 void vmr_mmu_mode(vmr_hart *h);
+/* What was remembered of pcs and their pages no longer holds. */
+static inline void vmr_fetch_epoch(vmr_hart *h) {
+  h->itlb_epoch++;
+  h->jump_key = h->itlb_epoch << 1 | h->priv;
+}
 
 /* ---- code.c ----------------------------------------------------------------------------------------------------- */
 
 /* The decoded page at gpa (page-aligned), fresh. NULL: out of memory. */
 vmr_code_page *vmr_code_page_at(vmr_hart *h, uint64_t gpa, const uint8_t *hva);
-/* Decode the slot ip of the page that executes. */
+/* Decode the slot ip of the page that executes; more than that one where there is a translator. */
 void vmr_code_decode(vmr_hart *h, const vmr_op *ip);
+/* Decode this slot. */
+void vmr_code_decode_slot(vmr_hart *h, vmr_code_page *page, uint32_t slot);
 /* Make page->straddle the instruction in the last halfword of the page and the first of the next.
  * false: h->cause and h->tval are set. */
 bool vmr_code_straddle(vmr_hart *h, vmr_code_page *page, uint64_t pc);
@@ -260,6 +281,16 @@ void vmr_code_free(vmr_hart *h);
 
 /* ---- decode.c --------------------------------------------------------------------------------------------------- */
 
+/* One instruction as the ISA has it: its line in isa_ops.h and its fields. */
+typedef struct vmr_insn {
+  uint8_t id;     /* VMR_ID_* (decode.h) */
+  uint8_t length; /* in halfwords */
+  uint8_t rd, rs1, rs2;
+  int32_t imm; /* in bytes for branches and jumps; else as the format has it (decode.c) */
+} vmr_insn;
+
+/* false: raw is no instruction of this hart. */
+bool vmr_decode_fields(const vmr_hart *h, uint32_t raw, vmr_insn *insn);
 /* Decode raw (4 bytes, or 2 when raw & 3 != 3) into op. slot: its place in its page, or -1 where jumps must not be
  * resolved to slots. */
 void vmr_decode(const vmr_hart *h, uint32_t raw, int slot, vmr_op *op);
@@ -271,6 +302,17 @@ void vmr_specialise(vmr_op *op);
 vmr_op_fn *vmr_pair_of(vmr_op_fn *first, vmr_op_fn *second);
 /* The 32-bit instruction that a compressed one stands for; 0 when it is reserved or of an extension that isa lacks. */
 uint32_t vmr_rvc_expand(uint16_t raw, uint32_t isa);
+
+/* ---- jit/, or jit_none.c where no translator is built in --------------------------------------------------------- */
+
+/* The slot is reached by a jump, and has just been decoded. */
+void vmr_jit_decoded(vmr_hart *h, vmr_code_page *page, uint32_t slot);
+/* The page's bytes have changed, or it is given up. */
+void vmr_jit_forget(vmr_hart *h, vmr_code_page *page);
+void vmr_jit_page_free(vmr_code_page *page);
+void vmr_jit_free(vmr_hart *h);
+/* Call the handler so that it may go on in translated code. */
+void vmr_jit_run(vmr_hart *h, vmr_op_fn *fn, const vmr_op *ip, int64_t n);
 
 /* ---- csr.c ------------------------------------------------------------------------------------------------------ */
 
@@ -343,6 +385,8 @@ void vmr_hart_raise(vmr_hart *h, uint32_t ip);
 void vmr_hart_sleep(vmr_hart *h);
 /* Start a stopped hart. false: it was not stopped. */
 bool vmr_hart_start(vmr_hart *h, uint64_t pc, uint64_t opaque);
+/* The hart behind a vCPU of this engine. */
+static inline vmr_hart *vmr_hart_of(vmr_vcpu *vcpu) { return (vmr_hart *)((char *)vcpu - offsetof(vmr_hart, vcpu)); }
 /* The hart with this number, or NULL. */
 vmr_hart *vmr_hart_at(const vmr_machine *machine, uint64_t hartid);
 

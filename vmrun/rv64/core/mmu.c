@@ -165,7 +165,7 @@ void vmr_mmu_flush_data(vmr_hart *h) {
 
 void vmr_mmu_flush_fetch(vmr_hart *h) {
   memset(h->itlb, 0xff, sizeof h->itlb);
-  h->itlb_epoch++;
+  vmr_fetch_epoch(h);
 }
 
 void vmr_mmu_flush(vmr_hart *h) {
@@ -183,11 +183,12 @@ void vmr_mmu_flush_page(vmr_hart *h, uint64_t va) {
   uint32_t slot = (uint32_t)(va >> 12) & (VMR_TLB_SIZE - 1);
   for (int mode = 0; mode < VMR_MODES; mode++) h->tlb[mode].load[slot].tag = h->tlb[mode].store[slot].tag = ~0ull;
   h->itlb[(va >> 12) & (VMR_ITLB_SIZE - 1)].tag = ~0ull;
-  h->itlb_epoch++;
+  vmr_fetch_epoch(h);
 }
 
 void vmr_mmu_mode(vmr_hart *h) {
   h->mode = h->priv == VMR_PRIV_U ? VMR_MODE_U : h->sstatus & VMR_SSTATUS_SUM ? VMR_MODE_SUM : VMR_MODE_S;
   h->load_tlb = h->tlb[h->mode].load;
   h->store_tlb = h->tlb[h->mode].store;
+  h->jump_key = h->itlb_epoch << 1 | h->priv;
 }

@@ -24,6 +24,15 @@ int vmr_rv64_new(vmr_machine *machine, uint32_t isa, uint32_t timebase_hz, uint6
 /* Start state of SBI HSM: the boot hart runs in S-mode at pc with a0 = hartid and a1 = opaque; others wait stopped. */
 int vmr_rv64_boot(vmr_vcpu *vcpu, uint64_t pc, uint64_t opaque);
 
+/* Translate what a hart runs often into code of the host. threshold: how often a jump leads to an instruction before it
+ * is translated from there on, 1 to 255; 0: never, which is how a hart begins. code_bytes bounds the code (at least
+ * VMR_RV64_JIT_LEAST); when it is full it is begun anew. Before the hart has run. -ENOTSUP: not for this host's
+ * processor; -EACCES, -EPERM and others: the host allows no memory that is written and then run, the hart interprets. */
+#define VMR_RV64_JIT_LEAST 65536
+int vmr_rv64_jit(vmr_vcpu *vcpu, uint32_t threshold, uint64_t code_bytes);
+/* Whether this host has what vmr_rv64_jit needs: 0, or the same errors. */
+int vmr_rv64_jit_probe(void);
+
 /* Registers, for tests, dumps and reports; only while the hart is not running.
  * 0..31 x, 32 pc, 33 privilege (0 U, 1 S), 64..95 f (raw 64 bits), 4096 + n: CSR n. -ENOENT: no such register. */
 int vmr_rv64_get(vmr_vcpu *vcpu, uint32_t reg, uint64_t *value);
@@ -46,6 +55,10 @@ typedef struct vmr_rv64_stats {
   uint64_t pages_decoded;
   uint64_t sbi_calls;
   uint64_t wfi_ns; /* host time slept */
+  uint64_t jit_blocks; /* translations made */
+  uint64_t jit_bytes; /* their code, all in all */
+  uint64_t jit_drops; /* pages whose code was dropped: their bytes changed, or room was needed */
+  uint64_t jit_ns; /* host time spent translating */
 } vmr_rv64_stats;
 /* A snapshot; safe while the hart runs (may lag by one time slice). */
 int vmr_rv64_get_stats(vmr_vcpu *vcpu, vmr_rv64_stats *stats);
