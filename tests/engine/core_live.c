@@ -190,6 +190,27 @@ static void change_region(uint32_t i) {
   }
 }
 
+/* A device that began to write before the region was hidden ends after it: its bytes are there, and the log knows. */
+static void write_while_it_is_hidden(void) {
+  vmr_region *region;
+  vmr_reader reader;
+  uint64_t bits[1];
+  char found[4];
+  CHECK(!vmr_region_add(machine, REGION(0), REGION_SIZE, VMR_REGION_RAM, 0, &region));
+  CHECK(!vmr_dirty_start(region));
+  vmr_reader_add(machine, &reader, false);
+  vmr_reader_enter(&reader);
+  char *hva = vmr_gpa_ptr_for_write(machine, REGION(0) + 5 * 4096, 4);
+  CHECK(hva && !vmr_region_move(region, VMR_NOWHERE) && !vmr_gpa_ptr(machine, REGION(0), 1));
+  memcpy(hva, "late", 4);
+  vmr_mark_dirty(machine, hva, 4);
+  vmr_reader_leave(&reader);
+  vmr_reader_drop(&reader);
+  CHECK(!vmr_dirty_fetch(region, bits, 1) && bits[0] == 1ull << 5);
+  CHECK(!vmr_region_read(region, 5 * 4096, found, 4) && !memcmp(found, "late", 4));
+  CHECK(!vmr_region_remove(region));
+}
+
 static void load_code(const char *path) {
   static uint8_t code[0x10000];
   FILE *file = fopen(path, "rb");
@@ -210,7 +231,9 @@ int main(int argc, char **argv) {
   CHECK(!vmr_region_add(machine, FLASH, 0x2000, VMR_REGION_FLASH, 0, &flash.region));
   CHECK(!vmr_bus_add(machine, FLASH, 0x2000, &flash_ops, NULL));
   for (int i = 0; i < 2; i++) CHECK(!vmr_rv64_new(machine, 4095, 10000000, 1 << 20, &harts[i]));
+  if (!vmr_rv64_jit_probe()) CHECK(!vmr_rv64_jit(harts[1], 2, 4 << 20)); /* one interprets, one translates */
   load_code(argv[1]);
+  write_while_it_is_hidden();
   CHECK(!vmr_rv64_boot(harts[0], CODE, 0));
   CHECK(!vmr_machine_start(machine));
   for (int i = 0; i < 2; i++) CHECK(!vmr_thread_start(machine, &threads[i], "hart", run_hart, harts[i]));

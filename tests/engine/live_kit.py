@@ -35,13 +35,14 @@ class Cell:
 class Soft:
     """A machine with RAM and harts; hart 0 starts at CODE with s0 at OUT, and s11 bytes are skipped after a trap."""
 
-    def __init__(self, harts: int = 1) -> None:
+    def __init__(self, harts: int, threshold: int) -> None:
         self.core = CoreMachine()
         self.core.add_ram(RAM, RAM_SIZE)
         self.harts: list[Any] = []
         for _ in range(harts):
             cpu = ffi.new("vmr_vcpu **")
             self.core.check(lib.vmr_rv64_new(self.core.handle, ALL, TIMEBASE, 4 << 20, cpu), "hart")
+            self.core.check(lib.vmr_rv64_jit(cpu[0], threshold, 4 << 20), "translator")
             self.harts.append(cpu[0])
         self.kinds: list[int] = [0] * harts
         self._threads: list[threading.Thread] = []
@@ -87,8 +88,9 @@ class Soft:
 
 
 @contextmanager
-def soft(harts: int = 1) -> Iterator[Soft]:
-    made = Soft(harts)
+def machine(harts: int = 1, threshold: int = 0) -> Iterator[Soft]:
+    """Make a machine; ``threshold`` 0: no translator."""
+    made = Soft(harts, threshold)
     try:
         yield made
     finally:

@@ -84,6 +84,7 @@ def build(folder: Path, sanitizer: str) -> Path:
     return program
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", ["thread", "address"])
 def test_windows_and_regions_change_under_two_harts(tmp_path: Path, sanitizer: str) -> None:
     program = build(tmp_path, sanitizer)

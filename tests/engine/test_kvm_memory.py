@@ -12,6 +12,7 @@ from live_kit import Cell
 
 from vmrun._core import lib
 from vmrun.core.memory import Region
+from vmrun.devices.testing import wait_for
 from vmrun.errors import HostError
 
 PAGE = 4096
@@ -145,9 +146,13 @@ def test_the_kernels_log_and_copies_of_its_pages_make_the_memory() -> None:
         made.load(SCATTER)
         runner = threading.Thread(target=made.run)
         runner.start()
-        told = 0
-        while told < 2_000:
-            told += _copy(region, shadow)
+        told = [0]
+
+        def enough() -> bool:
+            told[0] += _copy(region, shadow)
+            return told[0] >= 500
+
+        wait_for(enough, "what the log tells")
         made.core.stop()
         runner.join()
         _copy(region, shadow)

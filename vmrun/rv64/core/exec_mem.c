@@ -122,10 +122,18 @@ static void leave_for_python(vmr_hart *h, const vmr_op *ip, bool load) {
   h->exiting = true;
 }
 
+/* The access is done, and memory is another: go out, where the other vCPUs are waited for, and come in again. */
+static void leave_to_settle(vmr_hart *h, const vmr_op *ip) {
+  h->pc = PC + 2 * LENGTH_OF(ip);
+  h->retired++;
+  h->budget--;
+}
+
 uint32_t vmr_access_slow(vmr_hart *h, const vmr_op *ip, bool is_load) {
   switch (is_load ? load(h, ip) : store(h, ip)) {
   case OUTCOME_DONE: return VMR_ACCESS_DONE;
   case OUTCOME_TRAP: return VMR_ACCESS_TRAP;
+  case OUTCOME_MOVED: leave_to_settle(h, ip); return VMR_ACCESS_LEAVE;
   default: leave_for_python(h, ip, is_load); return VMR_ACCESS_LEAVE;
   }
 }
@@ -135,11 +143,8 @@ uint32_t vmr_access_slow(vmr_hart *h, const vmr_op *ip, bool is_load) {
     vmr_outcome outcome_ = (outcome); \
     if (VMR_LIKELY(outcome_ == OUTCOME_DONE)) DISPATCH(ip + LENGTH_OF(ip), n - 1); \
     if (outcome_ == OUTCOME_TRAP) GO(trap, n); \
-    if (outcome_ == OUTCOME_MOVED) { \
-      h->pc = PC + 2 * LENGTH_OF(ip); \
-      GO(poll, n - 1); /* the next instruction finds memory as it is now */ \
-    } \
-    leave_for_python(h, ip, is_load); \
+    if (outcome_ == OUTCOME_MOVED) leave_to_settle(h, ip); \
+    else leave_for_python(h, ip, is_load); \
     GO(leave, n); \
   } while (0)
 

@@ -74,7 +74,7 @@ void vmr_hart_raise(vmr_hart *h, uint32_t ip) {
 static void hart_kick(vmr_vcpu *vcpu) { vmr_hart_request(vmr_hart_of(vcpu), VMR_REQ_KICK); }
 
 static void hart_quiesce(vmr_vcpu *vcpu, bool memory) {
-  vmr_hart_request(hart_of(vcpu), memory ? VMR_REQ_FENCES : VMR_REQ_QUIESCE);
+  vmr_hart_request(vmr_hart_of(vcpu), memory ? VMR_REQ_FENCES : VMR_REQ_QUIESCE);
 }
 
 static void input_set(void *hart, uint32_t input, bool level) {

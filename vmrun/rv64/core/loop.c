@@ -90,10 +90,6 @@ static inline bool gets_on(vmr_hart *h) {
 static bool attend(vmr_hart *h) {
   uint32_t requests = atomic_load_explicit(&h->requests, memory_order_acquire);
   if (VMR_UNLIKELY(requests)) {
-    if (h->vcpu.reader.settle) { /* a device has changed memory in an access: go out, where its vCPUs are waited for */
-      vmr_hart_leave(h);
-      vmr_hart_enter(h);
-    }
     vmr_hart_serve(h);
     if (requests & VMR_REQ_KICK && vmr_machine_stopping(h->vcpu.machine)) {
       h->exit->kind = VMR_EXIT_STOPPED;
