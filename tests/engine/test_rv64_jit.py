@@ -155,7 +155,7 @@ def test_a_device_of_python_in_the_midst(access: str) -> None:
     """
     with twins(code(text)) as made:
         for guest in made.both:
-            guest.check(lib.vmr_bus_claim(guest.machine, DEVICE, 0x100, 7))
+            guest.check(lib.vmr_bus_claim(guest.machine, DEVICE, 0x100, 7, 1, 0, ffi.new("vmr_window **")))
         kind = lib.VMR_EXIT_MMIO_WRITE if access.startswith("s") else lib.VMR_EXIT_MMIO_READ
         for turn in range(50):
             assert made.step(100_000, answer=0x8899AABBCCDDEEFF + turn) == kind
