@@ -199,8 +199,8 @@ def main() -> None:
         figures["each further manifest"] = {"cpu_ms": spread(each), "target_ms": 5}
         rows.append(["each further manifest", f"{spread(each)['median']:.1f} ms", "", "under 5 ms"])
         peak = peak_memory_mib(riscv_micro)
-        figures["memory beside guest RAM"] = {"mib": peak, "target_mib": 60}
-        rows.append(["memory beside guest RAM", f"{peak:.0f} MiB", "", "under 60 MiB"])
+        figures["memory beside guest RAM"] = {"mib": peak, "target_mib": 80}
+        rows.append(["memory beside guest RAM", f"{peak:.0f} MiB", "", "under 80 MiB"])
     first_run(arguments.runs)
     publish("vmrun's own cost", ["command", "CPU", "of bare Python", "target"], rows, figures)
 

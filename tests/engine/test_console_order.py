@@ -12,6 +12,7 @@ from rv64_priv_kit import CODE, OUT, POWEROFF, Guest
 from rv64asm import Asm
 
 from vmrun._core import ffi, lib
+from vmrun.core.line import nowhere
 from vmrun.plan.model import (
     PLAN_FORMAT,
     Blob,
@@ -94,7 +95,7 @@ def test_one_pipe_has_one_order(ends: tuple[int, int], late_s: float) -> None:
     reader = Reader(reading, late_s)
     try:
         uart = ffi.new("vmr_uart16550 **")
-        made.check(lib.vmr_uart16550_new(made.machine, UART, 0x100, 10, -1, writing, uart))
+        made.check(lib.vmr_uart16550_new(made.machine, UART, 0x100, nowhere(), -1, writing, uart))
         made.check(lib.vmr_rv64_debug_console(made.machine, -1, writing))
         os.close(writing)
         reader.start()

@@ -1,7 +1,7 @@
 """Devices that Python serves: the power switch and the clock; and the vCPU loop that reaches them."""
 
-import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,21 +50,18 @@ def test_nonsense_at_the_power_switch_is_counted(switch: tuple[Bench, list[tuple
     assert b.wrongs("bus") == {"write narrower than the device register": 1}
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_700_000_000 * SECOND + 5
-
-    def __call__(self) -> int:
-        return self.now
+DAY = 1_700_000_000 * SECOND + 5
 
 
 class Rtc:
-    def __init__(self, b: Bench) -> None:
-        self.clock = Clock()
+    def __init__(self, b: Bench, *, virtual: bool = True) -> None:
+        self.clock = b.machine.clock
+        if virtual:
+            self.clock.make_virtual(DAY)
         self.line = RecordedLine()
         self.bench = b
         plan = DevicePlan("rtc", "goldfish-rtc", RTC, 0x1000, Interrupt(11))
-        self.device = goldfish_rtc.realize(plan, b.machine, Wires(line=self.line, clock_ns=self.clock))
+        self.device = goldfish_rtc.realize(plan, b.machine, Wires(line=self.line))
         b.machine.start()
 
     def get(self, name: str) -> int:
@@ -90,36 +87,35 @@ def rtc() -> Iterator[Rtc]:
 
 
 def test_the_clock_shows_the_hosts_time(rtc: Rtc) -> None:
-    assert rtc.time() == rtc.clock.now
+    assert rtc.time() == rtc.clock.day_ns() == DAY
     low = rtc.get("TIME_LOW")
-    rtc.clock.now += 1 << 40
-    assert low | rtc.get("TIME_HIGH") << 32 == rtc.clock.now - (1 << 40)  # the high half belongs to the low one
+    rtc.clock.advance(1 << 40)
+    assert low | rtc.get("TIME_HIGH") << 32 == DAY  # the high half belongs to the low one
 
 
 def test_the_guest_sets_its_own_time(rtc: Rtc) -> None:
     rtc.put("TIME_HIGH", 7)
     rtc.put("TIME_LOW", 9)
     assert rtc.time() == 7 << 32 | 9
-    rtc.clock.now += 100
+    rtc.clock.advance(100)
     assert rtc.time() == (7 << 32 | 9) + 100
 
 
 def test_an_alarm_rings_until_it_is_cleared(rtc: Rtc) -> None:
     rtc.put("IRQ_ENABLED", 1)
-    rtc.alarm(rtc.clock.now + 3600 * SECOND)
+    rtc.alarm(DAY + 3600 * SECOND)
     assert rtc.get("ALARM_STATUS") == 1 and rtc.line.level == 0
-    assert rtc.get("ALARM_LOW") | rtc.get("ALARM_HIGH") << 32 == rtc.clock.now + 3600 * SECOND
-    rtc.device.expire()
+    assert rtc.get("ALARM_LOW") | rtc.get("ALARM_HIGH") << 32 == DAY + 3600 * SECOND
+    rtc.clock.advance(3600 * SECOND - 1)
     assert rtc.line.level == 0
-    rtc.clock.now += 3600 * SECOND
-    rtc.device.expire()
+    rtc.clock.advance(1)
     assert rtc.line.level == 1 and rtc.get("ALARM_STATUS") == 0
     rtc.put("CLEAR_INTERRUPT", 1)
     assert rtc.line.level == 0
 
 
 def test_an_alarm_in_the_past_rings_at_once_and_waits_for_permission(rtc: Rtc) -> None:
-    rtc.alarm(rtc.clock.now - 1)
+    rtc.alarm(DAY - 1)
     assert rtc.line.level == 0
     rtc.put("IRQ_ENABLED", 1)
     assert rtc.line.level == 1 and rtc.get("IRQ_ENABLED") == 1
@@ -127,26 +123,26 @@ def test_an_alarm_in_the_past_rings_at_once_and_waits_for_permission(rtc: Rtc) -
 
 def test_a_cancelled_alarm_is_silent(rtc: Rtc) -> None:
     rtc.put("IRQ_ENABLED", 1)
-    rtc.alarm(rtc.clock.now + SECOND)
+    rtc.alarm(DAY + SECOND)
     rtc.put("CLEAR_ALARM", 1)
-    rtc.clock.now += 2 * SECOND
-    rtc.device.expire()
+    rtc.clock.advance(2 * SECOND)
     assert rtc.line.level == 0
 
 
-def test_the_alarms_timer_runs_by_itself(rtc: Rtc) -> None:
-    rtc.put("IRQ_ENABLED", 1)
-    rtc.alarm(rtc.clock.now + 20_000_000)
-    rtc.clock.now += 20_000_000
-    wait_for(lambda: rtc.line.level == 1, "the alarm")
-
-
-def test_a_waiting_alarm_ends_with_the_machine() -> None:
-    before = threading.active_count()
+def test_on_a_real_clock_the_alarm_rings_by_itself() -> None:
     with bench() as b:
-        Rtc(b).alarm(2**64 - 1)
-        assert threading.active_count() == before + 1
-    wait_for(lambda: threading.active_count() == before, "the end of the timer")
+        rtc = Rtc(b, virtual=False)
+        rtc.put("IRQ_ENABLED", 1)
+        rtc.alarm(rtc.time() + 20_000_000)
+        wait_for(lambda: rtc.line.level == 1, "the alarm")
+
+
+def test_a_waiting_alarm_has_no_thread_and_ends_with_the_machine() -> None:
+    with bench() as b:
+        rtc = Rtc(b, virtual=False)
+        before = len(list(Path("/proc/self/task").iterdir()))
+        rtc.alarm(rtc.time() + SECOND // 100)
+        assert len(list(Path("/proc/self/task").iterdir())) == before
 
 
 @given(

@@ -14,6 +14,7 @@ from test_golden_plans import ALLOWED, ROOT
 from patience import patience
 from vmrun.plan import view
 from vmrun.plan.model import MachinePlan
+from vmrun.planning.how import How
 from vmrun.planning.planner import plan_manifest
 from vmrun.tables.fdt import decode
 
@@ -23,7 +24,7 @@ def plan(tmp_path: Path) -> MachinePlan:
     text = (ROOT / "manifests" / "riscv-kvm.toml").read_text()
     path = tmp_path / "aia.toml"
     path.write_text(text.replace('accel = "kvm"', 'accel = "kvm"\nirqchip = "aia"', 1))
-    made = plan_manifest(path, artifacts=False, anywhere=True)
+    made = plan_manifest(path, How(artifacts=False, anywhere=True))
     assert {"aplic", "imsic"} <= {device.kind for device in made.devices}
     return made
 

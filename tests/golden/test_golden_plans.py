@@ -18,6 +18,7 @@ import pytest
 from patience import patience
 from vmrun.plan import codec, view
 from vmrun.plan.model import MachinePlan
+from vmrun.planning.how import How
 from vmrun.planning.planner import plan_manifest
 from vmrun.tables import acpi
 from vmrun.tables.fdt import decode, encode
@@ -51,7 +52,7 @@ def manifest(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture
 def plan(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> MachinePlan:
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    return plan_manifest(manifest, artifacts=False, anywhere=True)
+    return plan_manifest(manifest, How(artifacts=False, anywhere=True))
 
 
 @pytest.fixture

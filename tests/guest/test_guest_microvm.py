@@ -10,6 +10,7 @@ import x86_qemu
 
 from vmrun.errors import ArtifactError
 from vmrun.plan.model import MachinePlan
+from vmrun.planning.how import How
 from vmrun.planning.planner import plan_manifest
 
 pytestmark = [pytest.mark.guest, pytest.mark.network, pytest.mark.slow]
@@ -27,7 +28,7 @@ def qemu() -> None:
 
 def planned(*sets: str) -> MachinePlan:
     try:
-        return plan_manifest(MANIFEST, sets=(QUIET, *sets), anywhere=True)
+        return plan_manifest(MANIFEST, How(sets=(QUIET, *sets), anywhere=True))
     except ArtifactError as error:
         pytest.skip(f"Debian's amd64 kernel cannot be had: {error}")
 

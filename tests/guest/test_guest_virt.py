@@ -12,6 +12,7 @@ from patience import patience
 from vmrun.errors import ArtifactError
 from vmrun.plan import view
 from vmrun.plan.model import MachinePlan
+from vmrun.planning.how import How
 from vmrun.planning.planner import plan_manifest
 
 pytestmark = [pytest.mark.guest, pytest.mark.network, pytest.mark.slow]
@@ -34,7 +35,7 @@ def qemu() -> None:
 
 def planned(*sets: str) -> MachinePlan:
     try:
-        return plan_manifest(MANIFEST, sets=sets, command=("/bin/sh", "-c", LOOK), anywhere=True)
+        return plan_manifest(MANIFEST, How(sets=sets, command=("/bin/sh", "-c", LOOK), anywhere=True))
     except ArtifactError as error:
         pytest.skip(f"Debian's arm64 kernel cannot be had: {error}")
 

@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 from vmrun.boards import registry
+from vmrun.boards.takes import lay_out
 from vmrun.plan.files import BootFile, BootFiles
 from vmrun.plan.model import MachinePlan
 from vmrun.plan.offer import Offer
@@ -53,7 +54,7 @@ def laid_out_and_loaded(
 ) -> MachinePlan:
     """Return the plan that the manifest's board makes of it with ``files``."""
     board = registry.load(loaded.manifest.machine.board)
-    return board.load(board.layout(loaded.manifest, offer, ports), loaded.manifest, files, offer)
+    return board.load(lay_out(board, loaded.manifest, offer, ports), loaded.manifest, files, offer)
 
 
 def planned(folder: Path, text: str = BASE, *, ports: tuple[str, ...] = (), engine: Offer = OFFER) -> MachinePlan:

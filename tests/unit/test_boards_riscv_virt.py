@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plan_kit import BASE, OFFER, load, planned
+from plan_kit import BASE, OFFER, laid_out_and_loaded, load, planned
 
 from patience import patience
 from vmrun.boards import registry
@@ -299,7 +299,7 @@ def test_a_flat_image_is_entered_where_the_manifest_says_so(tmp_path: Path) -> N
         loaded = load(tmp_path, BASE + f'protocol = "{protocol}"\n')
         (tmp_path / "u-boot.bin").write_bytes(bytes.fromhex("6f000000") + bytes(range(256)))
         files = BootFiles(BootFile(str(tmp_path / "u-boot.bin"), 260, "0" * 64, "a test"))
-        return registry.load("riscv_virt").plan(loaded, files, OFFER)
+        return laid_out_and_loaded(loaded, files, OFFER)
 
     assert plan("flat").entry.pc == 0x8020_0000
     for protocol, code, words in (("auto", "E110", "of no known format"), ("pvh", "E119", "no protocol `pvh`")):

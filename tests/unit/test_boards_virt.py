@@ -25,6 +25,7 @@ from vmrun.plan.files import BootFile, BootFiles
 from vmrun.plan.model import ArmCpus, Interrupt, MachinePlan, mpidr
 from vmrun.plan.offer import Offer
 from vmrun.plan.topology import Topology
+from vmrun.planning.how import How
 from vmrun.planning.planner import plan_manifest
 from vmrun.schema.load import load_manifest
 from vmrun.tables.fdt import Cells, FdtNode, Strings, decode
@@ -231,7 +232,7 @@ def test_the_refusal_points_into_the_manifest(tmp_path: Path) -> None:
     path = tmp_path / "m.toml"
     path.write_text(BASE.replace("[memory]", 'irqchip = "gicv2"\n[memory]') + "[cpu]\ncount = 9\n")
     with pytest.raises(ManifestError) as caught:
-        plan_manifest(path, artifacts=False, anywhere=True)
+        plan_manifest(path, How(artifacts=False, anywhere=True))
     (finding,) = caught.value.diagnostics()
     assert finding.span is not None and finding.span.line == 12, finding
 
@@ -384,7 +385,7 @@ def test_a_packed_kernel_makes_the_plan_of_the_plain_one(tmp_path: Path, monkeyp
     plans = []
     for data in (image(size=12288, machine=0xAA64), gzip.compress(image(size=12288, machine=0xAA64), mtime=0)):
         (tmp_path / "kernel").write_bytes(data)
-        plans.append(plan_manifest(tmp_path / "m.toml", anywhere=True))
+        plans.append(plan_manifest(tmp_path / "m.toml", How(anywhere=True)))
     plain, unpacked = (plan.blob("kernel") for plan in plans)
     assert plain is not None and unpacked is not None and plain.path != unpacked.path
     assert (plain.gpa, plain.size, plain.reserve) == (unpacked.gpa, unpacked.size, unpacked.reserve)

@@ -27,7 +27,7 @@ from vmrun.boot.x86_memory import e820, place_initrd
 from vmrun.errors import PlanError
 from vmrun.images.store import Store
 from vmrun.plan.files import BootFile
-from vmrun.planning.making import unpacked
+from vmrun.planning.steps import unpacked
 from vmrun.units import parse_size
 
 KERNEL = vmlinux()

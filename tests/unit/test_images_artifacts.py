@@ -17,7 +17,10 @@ from vmrun.errors import ArtifactError
 from vmrun.images import initramfs
 from vmrun.images.resolve import Resolver
 from vmrun.images.store import Store
-from vmrun.planning.artifacts import Artifacts, resolve_artifacts
+from vmrun.planning import artifacts, steps
+from vmrun.planning.artifacts import Artifacts
+from vmrun.planning.found import Found
+from vmrun.planning.how import How
 from vmrun.schema.known import EXAMPLE_KNOWN
 from vmrun.schema.load import LoadedManifest, load_manifest
 
@@ -45,9 +48,21 @@ def repository(tmp_path: Path) -> Repository:
     return made
 
 
-def resolve(loaded: LoadedManifest, store: Store, repository: Repository, **more: object) -> Artifacts:
-    resolver = Resolver(store, "riscv64", debian=debian(store, repository))
-    return resolve_artifacts(loaded, "riscv64", store=store, resolver=resolver, **more)  # type: ignore[arg-type]
+def resolve(
+    loaded: LoadedManifest,
+    store: Store,
+    repository: Repository | None = None,
+    *,
+    how: How = How(),  # noqa: B008
+    **more: tuple[str, ...],
+) -> Artifacts:
+    """Return the files of ``loaded``, its packages out of ``repository``."""
+    found = Found(loaded, how)
+    if repository is not None:
+        resolver = Resolver(store, "riscv64", debian=debian(store, repository))
+    else:
+        resolver = artifacts.resolver_for("riscv64", how, store, steps.lock_of(loaded, found))
+    return artifacts.resolve(loaded, how, found, store, resolver, **more)
 
 
 def initrd_files(found: Artifacts) -> dict[str, bytes]:
@@ -86,7 +101,7 @@ def test_every_input_makes_another_initramfs(tmp_path: Path, repository: Reposit
     store = Store(tmp_path / "c")
     base = resolve(manifest(tmp_path, DEBIAN), store, repository)
     others = [
-        resolve(manifest(tmp_path, DEBIAN), store, repository, command=("/bin/true",)),
+        resolve(manifest(tmp_path, DEBIAN), store, repository, how=How(command=("/bin/true",))),
         resolve(manifest(tmp_path, DEBIAN), store, repository, ports=("control",)),
         resolve(manifest(tmp_path, DEBIAN), store, repository, drivers=("virtio_blk",)),
         resolve(manifest(tmp_path, DEBIAN.replace("virtio-net", "ext4")), store, repository),
@@ -107,7 +122,7 @@ def test_files_of_the_users_own(tmp_path: Path) -> None:
             f'[disk.root]\npath = "root.img"\n[disk.data]\nurl = "{web.url}/data"\nsha256 = "{digest}"\n'
             '[disk.scratch]\nsize = "1MiB"\n',
         )
-        found = resolve_artifacts(loaded, "riscv64", store=Store(tmp_path / "c"))
+        found = resolve(loaded, Store(tmp_path / "c"))
     assert found.files.kernel is not None
     assert found.files.kernel.path == str(tmp_path / "Image")
     disks = [(name, disk.size, disk.sha256) for name, disk in found.files.disks]
@@ -129,7 +144,7 @@ def test_errors_name_the_key(tmp_path: Path, boot: str, rest: str, key: tuple[st
     (tmp_path / "Image").write_bytes(b"x")
     (tmp_path / "empty").write_bytes(b"")
     with pytest.raises(ArtifactError) as caught:
-        resolve_artifacts(manifest(tmp_path, boot, rest), "riscv64", store=Store(tmp_path / "c"))
+        resolve(manifest(tmp_path, boot, rest), Store(tmp_path / "c"))
     assert (caught.value.key, caught.value.code) == (key, code)
 
 
@@ -144,7 +159,7 @@ def test_unknown_module_names_the_key(tmp_path: Path, repository: Repository) ->
 @needs_apt
 def test_command_with_nul_names_the_key(tmp_path: Path, repository: Repository) -> None:
     with pytest.raises(ArtifactError) as caught:
-        resolve(manifest(tmp_path, DEBIAN), Store(tmp_path / "c"), repository, command=("a\0b",))
+        resolve(manifest(tmp_path, DEBIAN), Store(tmp_path / "c"), repository, how=How(command=("a\0b",)))
     assert (caught.value.key, caught.value.code) == (("run", "command"), "E262")
 
 
@@ -181,7 +196,7 @@ def test_lock_and_its_check(tmp_path: Path, cache: Path, capsys: pytest.CaptureF
     assert run(lock_verb, path, "--check") == 1
     assert "E251" in capsys.readouterr().err
     with pytest.raises(ArtifactError) as caught:
-        resolve_artifacts(load_manifest(path, known=EXAMPLE_KNOWN), "riscv64", locked=True)
+        resolve(load_manifest(path, known=EXAMPLE_KNOWN), Store(verifying=True), how=How(locked=True))
     assert caught.value.code == "E251"
     assert run(lock_verb, path) == 0
     assert "changed" in capsys.readouterr().out

@@ -23,8 +23,9 @@ from vmrun.images.store import Store
 from vmrun.plan import codec
 from vmrun.plan.model import MachinePlan
 from vmrun.planning import cache as plancache
-from vmrun.planning import making as fresh
+from vmrun.planning import steps
 from vmrun.planning.cache import LookedAt
+from vmrun.planning.how import How
 from vmrun.planning.planner import plan_manifest
 
 TEXT = (
@@ -37,8 +38,8 @@ TEXT = (
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the list of manifests that were planned afresh."""
     fresh_ones: list[str] = []
-    real = fresh.plan_fresh
-    monkeypatch.setattr(fresh, "plan_fresh", lambda path, how: (fresh_ones.append(path), real(path, how))[1])
+    real = steps.make
+    monkeypatch.setattr(steps, "make", lambda loaded, how: (fresh_ones.append(str(loaded.path)), real(loaded, how))[1])
     return fresh_ones
 
 
@@ -68,7 +69,7 @@ def test_more_ram_than_this_host_has_is_found_in_the_plan(machine: Path, monkeyp
     (finding,) = caught.value.findings
     assert finding.code == "E109" and finding.span is not None
     assert "this host has 64 MiB" in finding.message
-    assert plan_manifest(machine, anywhere=True).ram[0].size > 64 << 20
+    assert plan_manifest(machine, How(anywhere=True)).ram[0].size > 64 << 20
 
 
 def _later(path: Path, data: bytes) -> None:
@@ -110,11 +111,17 @@ def test_what_is_gone_is_missed(name: str, machine: Path, made: list[str]) -> No
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"sets": ("cpu.count=1",)}, {"accel": "soft"}, {"cached": False}, {"artifacts": False}, {"refresh": True}],
+    [{"sets": ("cpu.count=1",)}, {"accel": "soft"}, {"artifacts": False}, {"refresh": True}, {"anywhere": True}],
 )
 def test_other_arguments_are_another_plan(arguments: dict[str, object], machine: Path, made: list[str]) -> None:
     plan_manifest(machine)
-    plan_manifest(machine, **arguments)  # type: ignore[arg-type]
+    plan_manifest(machine, How(**arguments))  # type: ignore[arg-type]
+    assert len(made) == 2
+
+
+def test_a_plan_is_made_anew_where_that_is_asked_for(machine: Path, made: list[str]) -> None:
+    plan_manifest(machine)
+    plan_manifest(machine, cached=False)
     assert len(made) == 2
 
 
@@ -166,7 +173,7 @@ def test_entries_that_meet_in_one_file_are_told_apart(
 ) -> None:
     monkeypatch.setattr(plancache, "_path", lambda key: tmp_path / "cache/one.json")
     one = plan_manifest(machine)
-    other = plan_manifest(machine, sets=("cpu.count=1",))
+    other = plan_manifest(machine, How(sets=("cpu.count=1",)))
     assert (one.cpu.count, other.cpu.count) == (2, 1)
 
 
@@ -182,7 +189,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(machine: Path, made: list[st
 def test_old_entries_go(machine: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(plancache, "KEEP", 2)
     for count in range(1, 6):
-        plan_manifest(machine, sets=(f"cpu.count={count}",))
+        plan_manifest(machine, How(sets=(f"cpu.count={count}",)))
     assert len(list((tmp_path / "cache/vmrun/plans").iterdir())) == 2
 
 
@@ -190,9 +197,10 @@ def loaded_by(*paths: Path) -> list[str]:
     """Return what one process after another loads to plan each of ``paths``, of what a plan in the cache needs not."""
     time.sleep(0.1)  # what the cache asks of files before it trusts them
     script = (
-        "import sys; from vmrun.planning.planner import plan_manifest; plan_manifest(sys.argv[1], anywhere=True);"
+        "import sys; from vmrun.planning.how import How; from vmrun.planning.planner import plan_manifest;"
+        "plan_manifest(sys.argv[1], How(anywhere=True));"
         "print(sorted(m for m in sys.modules if m.split('.')[0] in ('pydantic', 'rich', 'tomli', 'tree_sitter')"
-        " or m.startswith(('vmrun.schema', 'vmrun.devices', 'vmrun.boards', 'vmrun.planning.making'))))"
+        " or m.startswith(('vmrun.schema', 'vmrun.devices', 'vmrun.boards', 'vmrun.planning.steps'))))"
     )
     return [
         subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True).stdout
@@ -270,7 +278,7 @@ def test_a_saved_plan_is_the_plan(saved: Path, machine: Path) -> None:
 @pytest.mark.parametrize("given", [{"sets": ("a=1",)}, {"profile": "x"}, {"accel": "soft"}, {"command": ("true",)}])
 def test_a_saved_plan_takes_no_changes(given: dict[str, object], saved: Path) -> None:
     with pytest.raises(PlanError) as caught:
-        plan_manifest(saved, **given)  # type: ignore[arg-type]
+        plan_manifest(saved, How(**given))  # type: ignore[arg-type]
     assert caught.value.code == "E174"
 
 
@@ -309,14 +317,14 @@ def test_a_missing_kernel_stands_in_the_manifest(machine: Path) -> None:
 
 def test_a_command_needs_the_built_initramfs(machine: Path) -> None:
     with pytest.raises(ManifestError) as caught:
-        plan_manifest(machine, command=("true",))
+        plan_manifest(machine, How(command=("true",)))
     assert caught.value.code == "E175"
 
 
 def test_stand_ins_take_the_place_of_artefacts(machine: Path) -> None:
     for name in ("kernel", "initrd"):
         (machine.parent / name).unlink()
-    plan = plan_manifest(machine, artifacts=False)
+    plan = plan_manifest(machine, How(artifacts=False))
     assert plan.assumed == ("kernel", "initrd")
     assert all(plan.blob(name) is not None for name in ("kernel", "initrd", "fdt"))
 

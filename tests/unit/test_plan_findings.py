@@ -16,7 +16,7 @@ from patience import patience
 from vmrun.cli.main import main
 from vmrun.devices.virtio.virtio_blk import scratch
 from vmrun.errors import Diagnostic, HostError
-from vmrun.images.resolve import KernelArtifact
+from vmrun.images.resolve import KernelArtifact, Resolver
 from vmrun.images.sources import CachedFile
 from vmrun.planning import findings as check
 from vmrun.tables.fdt import decode
@@ -148,7 +148,7 @@ def test_drivers_that_the_kernels_configuration_lacks(
     loaded = load(tmp_path, BASE + extra + "[console.main]\n")
     kernel = CachedFile(tmp_path / "kernel", "0" * 64, 8192, "")
     artifact = KernelArtifact(kernel, CachedFile(tmp_path / "config", "", 1, ""))
-    monkeypatch.setattr(check, "_kernel", lambda manifest, found, lock: artifact)
+    monkeypatch.setattr(Resolver, "kernel", lambda *asked: artifact)
     assert [(f.code, f.severity) for f in check.findings(loaded)] == expected
 
 
@@ -157,7 +157,7 @@ def test_a_serial_console_needs_the_8250_driver(tmp_path: Path, monkeypatch: pyt
     loaded = load(tmp_path, BASE + '[console.main]\ndevice = "serial"\n')
     kernel = CachedFile(tmp_path / "kernel", "0" * 64, 8192, "")
     artifact = KernelArtifact(kernel, CachedFile(tmp_path / "config", "", 1, ""))
-    monkeypatch.setattr(check, "_kernel", lambda manifest, found, lock: artifact)
+    monkeypatch.setattr(Resolver, "kernel", lambda *asked: artifact)
     (finding,) = check.findings(loaded)
     assert (finding.code, finding.key) == ("E150", ("console", "main"))
     assert "CONFIG_SERIAL_8250_CONSOLE" in finding.message

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from run_plans import make_plan
 
 from vmrun.errors import HostError
+from vmrun.frozen import evolve
 from vmrun.kvm import probe
 from vmrun.kvm.outcome import MicroGuest, Standing, Try
 from vmrun.planning import engines as choose
@@ -272,8 +273,10 @@ def test_what_kvm_is_good_for_decides(
 
 
 def test_a_plan_for_an_engine_that_is_not_here() -> None:
-    with pytest.raises(HostError, match="fake"):
-        choose.load(make_plan())
+    for engine, words in (("vax", "no such engine"), ("qemu", "does not drive QEMU")):
+        with pytest.raises(HostError, match=f"the {engine} engine: .*{words}") as raised:
+            choose.load(evolve(make_plan(), engine=engine))
+        assert raised.value.code == "E301"
 
 
 def open_files() -> set[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from vmrun.boards import linux
 from vmrun.boards.consoles import Console
+from vmrun.boards.takes import Takes
 from vmrun.frozen import frozen
 from vmrun.plan.checks import Limits
 from vmrun.plan.files import BootFiles
@@ -60,10 +61,15 @@ class Board(Protocol):
     def limits(self) -> Limits:
         """What the board bounds, whatever the engine."""
 
+    @property
+    def takes(self) -> Takes:
+        """What the board takes of the keys that not every board takes."""
+
     def layout(self, manifest: Manifest, offer: Offer, ports: tuple[str, ...] = ()) -> Layout:
         """Return where everything is. Raise PlanError where the manifest asks for what the board cannot be.
 
-        ``ports`` are those through which vmrun's own init talks.
+        `vmrun.boards.takes.refusals` finds nothing in the manifest. ``ports`` are those through which vmrun's own init
+        talks.
         """
 
     def load(

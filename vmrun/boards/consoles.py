@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmrun.boot.cmdline import find, halves
+from vmrun.engine.table import scale_of
 from vmrun.errors import PlanError
 from vmrun.frozen import frozen
 from vmrun.plan.files import BootFiles
@@ -98,7 +99,8 @@ def run_plan(
 ) -> RunPlan:
     """Return how the run is watched; ``command`` takes the place of the manifest's."""
     timeouts = manifest.run.timeouts
-    scale = getattr(timeouts.scale, offer.engine, 1)
+    factor = scale_of(offer.engine)
+    scale = getattr(timeouts.scale, factor) if factor else 1
 
     def scaled(value: int | None) -> int | None:
         return None if value is None else min(max(1, round(value * scale)), _LONGEST_NS)

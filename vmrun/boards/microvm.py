@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vmrun.boards import bounds, loading
+from vmrun.boards import loading
 from vmrun.boards.assembly import assemble
 from vmrun.boards.board import Layout
 from vmrun.boards.consoles import UART_ID, Console, cmdline, consoles, own, says
 from vmrun.boards.limits import LIMITS
 from vmrun.boards.places import Fixed, Places, PlatformBus
 from vmrun.boards.slots import given, on_bus, wanted, with_images
+from vmrun.boards.takes import HOST_MODELS, Takes, tables
 from vmrun.boards.x86 import boot as x86_boot
 from vmrun.boards.x86 import cpu as x86_cpu
 from vmrun.boards.x86 import tables as microvm_tables
@@ -75,26 +76,33 @@ class Microvm:
     arch = "x86_64"
     doc = "local APICs, I/O APIC, 16550 UART, CMOS RTC, 8 virtio-mmio slots, where QEMU's `microvm` has them"
     limits = LIMITS["microvm"]
+    takes = Takes(
+        tables=("acpi", "mptable"),
+        irqchips=(),
+        protocols=PROTOCOLS,
+        topology=("sockets", "threads"),
+        models=HOST_MODELS,
+        ram=MAX_RAM,
+        cpus="vCPUs",
+    )
 
     def layout(self, manifest: Manifest, offer: Offer, ports: tuple[str, ...] = ()) -> Layout:
         """Return where everything is. See `Board.layout`."""
         cpu = x86_cpu.cpus(manifest, offer)
-        ram = tuple(_ram(bounds.ram_size(manifest, MAX_RAM)))
-        tables = tables_of(manifest)
-        bounds.no_irqchip(manifest)
-        bounds.protocol(manifest, *PROTOCOLS)
+        ram = tuple(_ram(manifest.memory.size))
+        found_by = tables_of(manifest)
         places = Places(self.limits.irqs, ram)
         placed = (
             # An MP table stands for a kernel that may have no other clock than the PIT.
-            *places.fixed((*FIXED, *((PIT,) if tables == "mptable" else ()), *ISA), manifest),
+            *places.fixed((*FIXED, *((PIT,) if found_by == "mptable" else ()), *ISA), manifest),
             *_on_ports(manifest, places),
             # Edges, unlike QEMU's: a doorbell of KVM raises one without a call, and no end of interrupt comes out.
-            *places.slots(VIRTIO[tables], wanted(manifest, ports), "edge"),
-            *places.bus(BUS, on_bus(manifest, self.name, _elsewhere(manifest), has_bus=tables == "acpi")),
+            *places.slots(VIRTIO[found_by], wanted(manifest, ports), "edge"),
+            *places.bus(BUS, on_bus(manifest, self.name, _elsewhere(manifest), has_bus=found_by == "acpi")),
         )
         ttys = tuple(consoles(manifest, self.name))
-        words = _cmdline(manifest, ttys, placed, tables)
-        return Layout(cpu, ram, placed, ttys, words, tables)
+        words = _cmdline(manifest, ttys, placed, found_by)
+        return Layout(cpu, ram, placed, ttys, words, found_by)
 
     def load(
         self,
@@ -130,7 +138,7 @@ def tables_of(manifest: Manifest) -> str:
     """Return ``acpi`` or ``mptable``: what the guest learns its hardware from. One told ``acpi=off`` reads no ACPI."""
     if manifest.machine.tables == "auto" and "off" in find(own(manifest), "acpi"):
         return "mptable"
-    return bounds.tables(manifest, ("acpi", "mptable"))
+    return tables(manifest, BOARD.takes)
 
 
 def _ram(size: int) -> Iterator[RamRegion]:

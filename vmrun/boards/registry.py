@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from vmrun.boards.limits import LIMITS, limits_of
 from vmrun.devices import registry as devices
+from vmrun.engine.table import CARRIED
 
 if TYPE_CHECKING:
     from vmrun.boards.board import Board
     from vmrun.schema.known import KindInfo, Known
 
 NAMES = tuple(LIMITS)
-ENGINES = ("soft", "kvm")
-"""Engines that this release has."""
 
 
 def load(name: str) -> Board:
@@ -47,4 +46,4 @@ def known() -> Known:
     """Return every name that a manifest may use, for the schema."""
     from vmrun.schema.known import Known
 
-    return Known(NAMES, _Kinds(), ENGINES)
+    return Known(NAMES, _Kinds(), CARRIED)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from vmrun.boards import bounds, fdt_boot, loading
+from vmrun.boards import fdt_boot, loading
 from vmrun.boards.assembly import assemble
 from vmrun.boards.board import Layout
 from vmrun.boards.consoles import cmdline, consoles
@@ -22,6 +22,7 @@ from vmrun.boards.places import Fixed, Places, PlatformBus
 from vmrun.boards.riscv import isa
 from vmrun.boards.riscv.fdt import intc_label, machine_tree
 from vmrun.boards.slots import on_bus, wanted, with_images
+from vmrun.boards.takes import Takes, irqchip, tables
 from vmrun.boot.detect import FLAT_OFFSET, detect
 from vmrun.devices import registry as devices
 from vmrun.devices.irq import aplic, imsic
@@ -64,23 +65,30 @@ class RiscvVirt:
     arch = "riscv64"
     doc = "PLIC or AIA, 16550 UART, goldfish-rtc, 8 virtio-mmio slots, where QEMU's riscv `virt` has them"
     limits = LIMITS["riscv_virt"]
+    takes = Takes(
+        tables=("fdt",),
+        irqchips=tuple(IRQCHIPS),
+        protocols=("flat",),
+        topology=(),
+        models=None,
+        ram=MAX_RAM,
+        cpus="harts",
+    )
 
     def layout(self, manifest: Manifest, offer: Offer, ports: tuple[str, ...] = ()) -> Layout:
         """Return where everything is. See `Board.layout`."""
-        irqchip = bounds.irqchip(manifest, tuple(IRQCHIPS), offer)
-        cpu = _cpu(manifest, offer, irqchip)
-        ram = RamRegion(RAM_BASE, bounds.ram_size(manifest, MAX_RAM))
-        bounds.tables(manifest, ("fdt",))
-        bounds.protocol(manifest, "flat")
+        controller = irqchip(manifest, self.takes, offer)
+        cpu = _cpu(manifest, offer, controller)
+        ram = RamRegion(RAM_BASE, manifest.memory.size)
         places = Places(self.limits.irqs, (ram,))
         placed = (
-            *places.fixed(_fixed(irqchip, cpu.count, offer), manifest),
+            *places.fixed(_fixed(controller, cpu.count, offer), manifest),
             *places.slots(VIRTIO, wanted(manifest, ports), "level"),
             *places.bus(BUS, on_bus(manifest, self.name, {fixed.kind for fixed in FIXED})),
         )
         ttys = tuple(consoles(manifest, self.name))
         words = cmdline(manifest, ttys, "sbi", first=tuple(fdt_boot.memory_words(manifest, ram)))
-        return Layout(cpu, (ram,), placed, ttys, words, "fdt")
+        return Layout(cpu, (ram,), placed, ttys, words, tables(manifest, self.takes))
 
     def load(
         self,
@@ -105,10 +113,9 @@ class RiscvVirt:
 BOARD = RiscvVirt()
 
 
-def _cpu(manifest: Manifest, offer: Offer, irqchip: str) -> RiscvCpus:
-    count = bounds.cpu_count(manifest, offer, "harts")
-    bounds.no_topology(manifest)
-    needed = IRQCHIPS[irqchip]
+def _cpu(manifest: Manifest, offer: Offer, controller: str) -> RiscvCpus:
+    count = manifest.cpu.count
+    needed = IRQCHIPS[controller]
     spare = {name for names in IRQCHIPS.values() for name in names}.difference(needed, offer.fixed)
     extensions = isa.choose(offer, manifest.cpu.model, manifest.cpu.features, needed, spare)
     blocks = tuple((name, size) for name, size in offer.blocks if name in extensions)
@@ -118,10 +125,10 @@ def _cpu(manifest: Manifest, offer: Offer, irqchip: str) -> RiscvCpus:
 # Devices.
 
 
-def _fixed(irqchip: str, harts: int, offer: Offer) -> list[Fixed]:
+def _fixed(controller: str, harts: int, offer: Offer) -> list[Fixed]:
     """Return the devices with a place of their own, in the order of their addresses."""
     controllers: tuple[Fixed, ...] = (PLIC,)
-    if irqchip == "aia":
+    if controller == "aia":
         ids = MappingProxyType({"ids": offer.msi_ids})
         controllers = (APLIC, evolve(IMSIC, size=imsic.PAGE * harts, properties=ids))
     return sorted((*FIXED, *controllers), key=lambda fixed: fixed.base)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmrun.boards import bounds, fdt_boot, loading
+from vmrun.boards import fdt_boot, loading
 from vmrun.boards.arm import cpu as arm_cpu
 from vmrun.boards.arm.fdt import CLOCK, machine_tree
 from vmrun.boards.assembly import assemble
@@ -20,6 +20,7 @@ from vmrun.boards.fdt_boot import Chosen, Extent, unit_address
 from vmrun.boards.limits import LIMITS
 from vmrun.boards.places import Fixed, Places, PlatformBus
 from vmrun.boards.slots import on_bus, wanted, with_images
+from vmrun.boards.takes import HOST_MODELS, Takes, irqchip, tables
 from vmrun.boot.detect import detect
 from vmrun.devices import registry as devices
 from vmrun.devices.irq import _gic as gic
@@ -72,14 +73,21 @@ class Virt:
     arch = "aarch64"
     doc = "GICv3 or GICv2, PL011 UART, PL031 RTC, power key, 32 virtio-mmio slots, where QEMU's arm `virt` has them"
     limits = LIMITS["virt"]
+    takes = Takes(
+        tables=("fdt",),
+        irqchips=tuple(CONTROLLERS),
+        protocols=(),
+        topology=("sockets", "threads"),
+        models=HOST_MODELS,
+        ram=MAX_RAM,
+        cpus="vCPUs",
+    )
 
     def layout(self, manifest: Manifest, offer: Offer, ports: tuple[str, ...] = ()) -> Layout:
         """Return where everything is. See `Board.layout`."""
-        controller = bounds.irqchip(manifest, tuple(CONTROLLERS), offer)
+        controller = irqchip(manifest, self.takes, offer)
         cpu = arm_cpu.cpus(manifest, offer, controller)
-        ram = RamRegion(RAM_BASE, bounds.ram_size(manifest, MAX_RAM))
-        bounds.tables(manifest, ("fdt",))
-        bounds.protocol(manifest)
+        ram = RamRegion(RAM_BASE, manifest.memory.size)
         places = Places(self.limits.irqs, (ram,))
         placed = (
             *places.fixed((*CONTROLLERS[controller], *FIXED), manifest),
@@ -88,7 +96,7 @@ class Virt:
         )
         ttys = tuple(consoles(manifest, self.name, "ttyAMA0"))
         words = cmdline(manifest, ttys, EARLY_CONSOLE, first=tuple(fdt_boot.memory_words(manifest, ram)))
-        return Layout(cpu, (ram,), placed, ttys, words, "fdt")
+        return Layout(cpu, (ram,), placed, ttys, words, tables(manifest, self.takes))
 
     def load(
         self,

@@ -35,19 +35,24 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Print what was found; 0 if something here runs guests, else 1."""
+    from vmrun.engine.table import ENGINES
     from vmrun.kvm.probe import look
 
     standing = look(fresh=args.fresh)
-    findings = (
-        Finding("kvm", standing.verdict, standing.why, standing.works, standing.remedy),
-        _soft(),
-    )
+    looks = {"kvm": lambda: _kvm(standing), "soft": _soft}
+    # What depends on this host comes first.
+    rows = sorted((row for row in ENGINES if row.carried), key=lambda row: not row.native)
+    findings = tuple(looks[row.name]() for row in rows)
     if args.json:
         _json(standing, findings)
     else:
         with Writing():
             _show(standing, findings, sys.stdout)
     return 0 if any(finding.verdict != "none" for finding in findings) else 1
+
+
+def _kvm(standing: Standing) -> Finding:
+    return Finding("kvm", standing.verdict, standing.why, standing.works, standing.remedy)
 
 
 def _soft() -> Finding:

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from vmrun.cli.streams import write
-from vmrun.errors import ArtifactError, HostError
+from vmrun.errors import ArtifactError, HostError, ManifestError
 from vmrun.printable import clean
 
 if TYPE_CHECKING:
@@ -48,24 +48,27 @@ def _verify(store: Store) -> int:
 
 def _fetch(args: Namespace, store: Store) -> bool:
     """Fetch what every manifest names; return whether all of it is here. What is missing for one stops no other."""
-    from vmrun.boards import registry
-    from vmrun.planning.artifacts import resolve_artifacts
-    from vmrun.schema.load import load_manifest
+    from vmrun.planning import steps
+    from vmrun.planning.how import How
     from vmrun.ui.diagnostics import show
     from vmrun.ui.view import choose
 
-    known = registry.known()
     complete = True
     view = choose(sys.stderr, quiet=False, verbose=False, brief=False)
+    how = How(
+        sets=tuple(args.sets),
+        profile=args.profile,
+        locked=args.locked,
+        refresh=not args.locked,
+        anywhere=True,
+        progress=view,
+    )
     try:
         for name in args.manifests:
-            loaded = load_manifest(name, known=known, sets=args.sets, profile=args.profile)
-            arch = registry.load(loaded.manifest.machine.board).arch
+            loaded = steps.loaded_from(name, how)
             try:
-                found = resolve_artifacts(
-                    loaded, arch, store=store, locked=args.locked, refresh=not args.locked, progress=view
-                )
-            except ArtifactError as error:
+                found = steps.fetch(loaded, how, store)
+            except (ArtifactError, ManifestError) as error:
                 complete = False
                 show([loaded.located(finding) for finding in error.diagnostics()], sys.stderr)
                 continue

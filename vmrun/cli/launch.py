@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmrun.engine.table import CARRIED, ENGINES
 from vmrun.errors import HostError
 from vmrun.frozen import evolve
 from vmrun.run.attach import Attachment, Policy, owns
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 
 DEFAULT_ESCAPE = "ctrl-a"
+ACCELS = ("auto", *(row.name for row in ENGINES))
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -30,7 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("manifest", metavar="M", help="a manifest, or a saved plan (*.json)")
     add("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="override a key of the manifest")
     add("--profile", metavar="P", help="apply a profile of the manifest")
-    add("--accel", choices=("auto", "kvm", "soft", "qemu"), help="which engine runs the guest")
+    add("--accel", choices=ACCELS, metavar="A", help=f"choose the engine: {', '.join(('auto', *CARRIED))}")
     add("--no-jit", action="store_true", help="let the soft engine interpret all code, and translate none")
     add("--locked", action="store_true", help="take only artefacts that vmrun.lock pins")
     add("--offline", action="store_true", help="fetch nothing")
@@ -81,6 +83,7 @@ def attachment_of(plan: MachinePlan, attachment: Attachment) -> Attachment:
 
 
 def _plan(args: Namespace, view: View, clock: PhaseClock, command: tuple[str, ...] | None) -> MachinePlan:
+    from vmrun.planning.how import How
     from vmrun.planning.planner import plan_manifest
 
     def phase(name: str) -> None:
@@ -88,18 +91,18 @@ def _plan(args: Namespace, view: View, clock: PhaseClock, command: tuple[str, ..
         view.phase(name, clock.now_ns())
 
     phase("plan")
-    return plan_manifest(
-        args.manifest,
-        sets=args.sets,
+    how = How(
+        sets=tuple(args.sets),
         profile=args.profile,
         accel=args.accel,
-        locked=args.locked,
-        offline=args.offline,
         command=command,
+        offline=args.offline,
+        locked=args.locked,
         progress=view,
         phase=phase,
         warn=view.warn,
     )
+    return plan_manifest(args.manifest, how)
 
 
 def _save(plan: MachinePlan, path: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +12,9 @@ from vmrun.errors import Diagnostic
 from vmrun.printable import clean
 
 if TYPE_CHECKING:
-    from vmrun.errors import Key
     from vmrun.images.lock import Lock, Pin
-    from vmrun.images.resolve import Resolver
     from vmrun.images.sources import Source
     from vmrun.schema.load import LoadedManifest
-    from vmrun.schema.models import Manifest
-
-NOT_HERE = "E260"
-"""The code of an artefact that only a network can bring."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -37,12 +30,13 @@ def run(args: Namespace) -> int:
     """Pin, or check the pins. 0: done, or clean; 1: findings; errors that keep vmrun from looking are raised."""
     from vmrun.boards import registry
     from vmrun.planning.artifacts import lock_path
-    from vmrun.schema.load import load_manifest
+    from vmrun.planning.how import How
+    from vmrun.planning.steps import loaded_from
 
-    known = registry.known()
+    how = How(sets=tuple(args.sets), profile=args.profile)
     by_lock: dict[Path, list[tuple[LoadedManifest, str]]] = {}
     for name in args.manifests:
-        loaded = load_manifest(name, known=known, sets=args.sets, profile=args.profile)
+        loaded = loaded_from(name, how)
         arch = registry.load(loaded.manifest.machine.board).arch
         by_lock.setdefault(lock_path(loaded), []).append((loaded, arch))
     if args.check:
@@ -70,23 +64,21 @@ def _write(path: Path, manifests: list[tuple[LoadedManifest, str]], *, prune: bo
 
 def _pins(path: Path, loaded: LoadedManifest, arch: str) -> dict[str, Pin]:
     """Return the pins of a manifest as its artefacts are now, whatever an older lock says."""
-    from vmrun.images.bound import Bound
     from vmrun.images.lock import Lock
-    from vmrun.images.resolve import Resolver
     from vmrun.images.store import Store
-    from vmrun.planning.artifacts import DEBIAN_ARCHES, at_key, named_sources
+    from vmrun.planning.artifacts import at_key, debian_arch, resolver_for, wanted
+    from vmrun.planning.how import How
     from vmrun.ui.view import choose
 
     empty = Lock(path, {})
     view = choose(sys.stderr, quiet=False, verbose=False, brief=False)
     try:
-        debian_arch = DEBIAN_ARCHES.get(arch, arch)
-        resolver = Resolver(Store(), debian_arch, refresh=True, progress=view)
+        resolver = resolver_for(arch, How(refresh=True, progress=view), Store(), None)
         pins: dict[str, Pin] = {}
-        for key, source in named_sources(loaded.manifest):
-            with at_key(key):
-                found = resolver.pins(source, Bound(loaded.manifest.memory.size) if key[0] == "boot" else None)
-                pins.update((empty.key(part, debian_arch), pin) for part, pin in found)
+        for want in wanted(loaded.manifest):
+            with at_key(want.key):
+                found = resolver.pins(want.source, want.bound)
+                pins.update((empty.key(part, debian_arch(arch)), pin) for part, pin in found)
         return pins
     finally:
         view.close()
@@ -105,46 +97,31 @@ def _check(by_lock: dict[Path, list[tuple[LoadedManifest, str]]]) -> int:
     return 1 if findings else 0
 
 
-def _differences(lock: Lock, loaded: LoadedManifest, arch: str) -> Iterator[Diagnostic]:
-    """Yield a finding for everything that is not pinned, or no longer what is pinned, here or in the cache.
+def _differences(lock: Lock, loaded: LoadedManifest, arch: str) -> tuple[Diagnostic, ...]:
+    """Return a finding for everything that is not pinned, or no longer what is pinned, here or in the cache.
 
     Nothing is fetched for it.
     """
-    from vmrun.errors import ArtifactError
-    from vmrun.images.resolve import Resolver
-    from vmrun.images.sources import DebianSource
     from vmrun.images.store import Store
-    from vmrun.planning.artifacts import DEBIAN_ARCHES, at_key, named_sources
+    from vmrun.planning.artifacts import debian_arch, file_of, resolver_for, wanted
+    from vmrun.planning.found import Found
+    from vmrun.planning.how import How
 
-    debian_arch = DEBIAN_ARCHES.get(arch, arch)
-    resolver = Resolver(Store(verifying=True), debian_arch, lock=lock, locked=True, offline=True)
-    for key, source in named_sources(loaded.manifest):
-        try:
-            with at_key(key):
-                pin = lock.pin(source, debian_arch, required=True)
-                if isinstance(source, DebianSource) and pin is not None:
-                    for part in pin.parts:
-                        lock.pin(DebianSource(part, source.suite), debian_arch, required=True)
-                _look(resolver, key, source, loaded.manifest)
-        except ArtifactError as error:
-            yield from error.diagnostics()
+    how = How(offline=True, locked=True, stand_in=True, collect=True)
+    found = Found(loaded, how)
+    resolver = resolver_for(arch, how, Store(verifying=True), lock)
+    for want in wanted(loaded.manifest):
+        with found.at("files", want.key):
+            _require_pins(lock, want.source, debian_arch(arch))
+            file_of(resolver, want)
+    return found.all()
 
 
-def _look(resolver: Resolver, key: Key, source: Source, manifest: Manifest) -> None:
-    """Raise ArtifactError where what is here of ``source`` is not what is pinned."""
-    from vmrun.errors import ArtifactError
-    from vmrun.images.bound import Bound
-    from vmrun.images.resolve import BUSYBOX
+def _require_pins(lock: Lock, source: Source, arch: str) -> None:
+    """Raise ArtifactError where ``source``, or a part of it, is not pinned."""
     from vmrun.images.sources import DebianSource
 
-    bound = Bound(manifest.memory.size) if key[0] == "boot" else None
-    try:
-        if key == ("boot", "kernel"):
-            resolver.kernel(source, bound=bound)
-        elif isinstance(source, DebianSource) and source.file is None and source.package == BUSYBOX:
-            resolver.busybox(source.suite)
-        else:
-            resolver.file(source, bound)
-    except ArtifactError as error:
-        if error.code != NOT_HERE:
-            raise
+    pin = lock.pin(source, arch, required=True)
+    if isinstance(source, DebianSource) and pin is not None:
+        for part in pin.parts:
+            lock.pin(DebianSource(part, source.suite), arch, required=True)

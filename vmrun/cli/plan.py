@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from vmrun.cli.streams import write
+from vmrun.engine.table import CARRIED
 from vmrun.errors import HostError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--locked", action="store_true", help="take nothing but what vmrun.lock pins")
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="override a key")
     parser.add_argument("--profile", metavar="P", help="choose a profile")
-    parser.add_argument("--accel", metavar="A", help="choose the engine: auto, soft, kvm, qemu")
+    parser.add_argument("--accel", metavar="A", help=f"choose the engine: {', '.join(('auto', *CARRIED))}")
 
 
 def run(args: Namespace) -> int:
@@ -57,13 +58,13 @@ def run(args: Namespace) -> int:
 
 
 def _plan(args: Namespace, path: str) -> MachinePlan:
+    from vmrun.planning.how import How
     from vmrun.planning.planner import is_saved, plan_manifest
 
     # What changes a manifest changes the manifest of a comparison, never the saved plan that it is compared with.
     saved = is_saved(path) and args.diff is not None
-    return plan_manifest(
-        path,
-        sets=() if saved else args.sets,
+    how = How(
+        sets=() if saved else tuple(args.sets),
         profile=None if saved else args.profile,
         accel=None if saved else args.accel,
         artifacts=not args.no_artifacts,
@@ -71,6 +72,7 @@ def _plan(args: Namespace, path: str) -> MachinePlan:
         locked=args.locked,
         anywhere=True,
     )
+    return plan_manifest(path, how)
 
 
 def _write_acpi(files: tuple[tuple[str, bytes], ...], folder: str) -> None:

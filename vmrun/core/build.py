@@ -26,6 +26,10 @@ _FLAGS = [
 ]
 
 
+CALLED_BACK = ("vmr_python_expired",)
+"""Functions of Python that C calls with one pointer: a timer of a device that Python serves."""
+
+
 def folders() -> list[str]:
     """Return every folder with C in it, relative to the project's root, the core first.
 
@@ -73,6 +77,8 @@ def make_ffi() -> FFI:
     headers = api_headers()
     for header in headers:
         ffi.cdef(declarations(header))
+    for name in CALLED_BACK:
+        ffi.cdef(f'extern "Python" void {name}(void *opaque);')
     extra = os.environ.get("VMRUN_CFLAGS", "").split()
     ffi.set_source(
         "vmrun._core",

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "clock.h"
 #include "core_api.h"
 #include "line.h"
 
@@ -166,15 +167,13 @@ void vmr_io_progress(vmr_machine *machine);
 
 /* Where the back end for output (outlet.h) keeps its list: the first of it, or NULL. */
 struct vmr_outlet **vmr_outlets(vmr_machine *machine);
-/* CLOCK_MONOTONIC in ns. */
-uint64_t vmr_now_ns(void);
 
 /* ---- life cycle, errors ---------------------------------------------------------------------------------------- */
 
 /* The machine calls free when it is freed (after its threads have ended), in reverse order of registration. */
 int vmr_on_free(vmr_machine *machine, void (*free_device)(void *device), void *device);
 /* The machine calls halt once, before anything is freed: the device's own threads end there, whatever they are about, and
- * what it still owes to the host is done until the clock (vmr_now_ns) says until_ns. */
+ * what it still owes to the host is done until the clock (vmr_host_ns) says until_ns. */
 int vmr_on_halt(vmr_machine *machine, void (*halt)(void *device, uint64_t until_ns), void *device);
 /* A thread with every signal blocked, named for `top -H`. Returns 0 or -errno with a text. */
 int vmr_thread_start(vmr_machine *machine, pthread_t *thread, const char *name, void *(*run)(void *), void *opaque);

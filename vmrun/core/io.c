@@ -76,6 +76,8 @@ static void wake(vmr_io *io) {
 
 static bool on_io_thread(const vmr_io *io) { return io->running && pthread_equal(io->thread, pthread_self()); }
 
+bool vmr_io_is_here(const vmr_machine *machine) { return on_io_thread(&machine->io); }
+
 static void signal_progress(vmr_io *io) {
   io->steps++;
   pthread_cond_broadcast(&io->progress);

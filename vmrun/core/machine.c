@@ -35,6 +35,7 @@ int vmr_machine_new(vmr_machine **out) {
   int rc = machine->trouble < 0 ? -errno : vmr_bus_init(machine);
   if (!rc) rc = vmr_regions_init(machine);
   if (!rc) rc = vmr_io_init(machine);
+  if (!rc && (rc = vmr_clock_init(machine))) vmr_io_fini(machine);
   if (rc) free_core(machine);
   else *out = machine;
   return rc;
@@ -43,8 +44,10 @@ int vmr_machine_new(vmr_machine **out) {
 int vmr_machine_start(vmr_machine *machine) {
   if (machine->started) return vmr_fail(machine, EBUSY, "the machine has started already");
   int rc = vmr_io_start(machine);
-  if (!rc) machine->started = true;
-  return rc;
+  if (rc) return rc;
+  machine->started = true;
+  vmr_clock_begin(&machine->clock);
+  return 0;
 }
 
 void vmr_machine_stop(vmr_machine *machine) {
@@ -60,7 +63,7 @@ bool vmr_machine_stopping(const vmr_machine *machine) {
 void vmr_machine_halt(vmr_machine *machine, int patience_ms) {
   if (machine->halted) return;
   machine->halted = true;
-  uint64_t until = patience_ms < 0 ? UINT64_MAX : vmr_now_ns() + (uint64_t)patience_ms * 1000000;
+  uint64_t until = patience_ms < 0 ? UINT64_MAX : vmr_host_ns() + (uint64_t)patience_ms * 1000000;
   for (size_t i = machine->on_halt.count; i-- > 0;)
     machine->on_halt.items[i].halt(machine->on_halt.items[i].device, until);
 }
@@ -72,6 +75,7 @@ void vmr_machine_free(vmr_machine *machine) {
   vmr_io_end(machine);
   for (size_t i = machine->on_free.count; i-- > 0;) machine->on_free.items[i].call(machine->on_free.items[i].device);
   for (uint32_t i = atomic_load(&machine->vcpu_count); i-- > 0;) machine->vcpus[i]->ops->free(machine->vcpus[i]);
+  vmr_clock_fini(machine);
   vmr_io_fini(machine);
   free(machine->on_halt.items);
   free(machine->on_free.items);
@@ -153,12 +157,6 @@ int vmr_thread_start(vmr_machine *machine, pthread_t *thread, const char *name, 
 }
 
 struct vmr_outlet **vmr_outlets(vmr_machine *machine) { return &machine->outlets; }
-
-uint64_t vmr_now_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 /* ---- errors ---------------------------------------------------------------------------------------------------- */
 

@@ -126,6 +126,7 @@ struct vmr_machine {
   int trouble; /* eventfd */
 
   vmr_io io;
+  vmr_clock clock;
   vmr_hooks on_halt, on_free, on_drain;
   struct vmr_outlet *outlets;
 
@@ -139,6 +140,10 @@ int vmr_io_init(vmr_machine *machine);
 int vmr_io_start(vmr_machine *machine);
 void vmr_io_end(vmr_machine *machine);  /* join the thread; entries stay known */
 void vmr_io_fini(vmr_machine *machine); /* close what vmr_io_init opened */
+/* Whether the caller is the I/O thread. */
+bool vmr_io_is_here(const vmr_machine *machine);
+int vmr_clock_init(vmr_machine *machine); /* after vmr_io_init */
+void vmr_clock_fini(vmr_machine *machine);
 
 /* ---- reader.c: what writers need --------------------------------------------------------------------------------- */
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 from vmrun._core import ffi, lib
+from vmrun.core.clock import CoreClock
 from vmrun.core.line import CoreLine
 from vmrun.core.memory import Region
 from vmrun.core.windows import MmioHandler, Server, Window, Windows
@@ -38,17 +39,10 @@ class CoreMachine:
         self._windows = Windows(self.handle, lambda code: self.check(code, "bus", error="E357", remedy=_ELSEWHERE))
         self._wrongs: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
-        self._closers: list[Callable[[], None]] = []
-
-    def before_close(self, call: Callable[[], None]) -> None:
-        """Call ``call`` before the machine is freed: a device served by Python ends its timers there."""
-        self._closers.append(call)
+        self.clock = CoreClock(self)
 
     def close(self) -> None:
         """Free the machine: its threads end, ``rw`` disks are flushed. Idempotent; no vCPU may be running."""
-        closers, self._closers = self._closers, []
-        for call in closers:
-            call()
         handle, self.handle = self.handle, None
         if handle is not None:
             lib.vmr_machine_free(handle)

@@ -7,7 +7,6 @@ its devicetree node, its AML and how it attaches to a live machine. The board pl
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GIVERS",
+    "Clock",
     "DeviceType",
     "Driver",
     "Fds",
@@ -38,6 +38,7 @@ __all__ = [
     "Property",
     "Props",
     "Quiet",
+    "Timer",
     "Unconnected",
     "Wires",
     "in_kernel",
@@ -127,6 +128,29 @@ class Line(Protocol):
         """Let it rise and fall: an edge."""
 
 
+class Timer(Protocol):
+    """One wait of a device. It calls on a thread of the machine's, also where it was cancelled too late: look again."""
+
+    def arm(self, deadline_ns: int) -> None:
+        """Wait anew, for a time of the clock; one that has passed is due at once. Any thread."""
+
+    def cancel(self) -> None:
+        """Wait no more. Any thread."""
+
+
+class Clock(Protocol):
+    """The time that a device lives in, real or virtual."""
+
+    def now_ns(self) -> int:
+        """Return nanoseconds since the machine started to run; they stand while it does."""
+
+    def day_ns(self) -> int:
+        """Return the time of day in nanoseconds since 1970: a base, and `now_ns`."""
+
+    def timer(self, call: Callable[[], None]) -> Timer:
+        """Return a new timer that is not armed; its machine has not started."""
+
+
 class Unconnected:
     """A line that leads nowhere."""
 
@@ -164,8 +188,9 @@ class Wires:
     of each vCPU, and ``messages`` is where it sends messages (``vmr_msi``; None: nowhere).
     ``streams`` maps (device id, port) to ``Fds``; port ``""`` is the device's own console. ``power(kind, value)``
     is told what the guest asks of its power switch: ``poweroff``, ``reboot`` or ``exit`` with a value.
-    ``clock_ns`` is the time of day in nanoseconds since 1970, ``open_file(path, flags)`` opens a disk's image and
-    returns the descriptor, ``entropy_fd`` (-1: the host's randomness) is where virtio-rng reads.
+    ``open_file(path, flags)`` opens a disk's image and returns the descriptor, ``entropy_fd`` (-1: the host's
+    randomness) is where virtio-rng reads. ``clock`` is the device's time; None: the machine's own, by which devices
+    live that C serves.
     """
 
     line: Line = Unconnected()
@@ -173,7 +198,7 @@ class Wires:
     messages: Any = None
     streams: Mapping[tuple[str, str], Fds] = MappingProxyType({})
     power: Callable[[str, int], None] = _no_power
-    clock_ns: Callable[[], int] = time.time_ns
+    clock: Clock | None = None
     open_file: Callable[[str, int], int] = os.open
     entropy_fd: int = -1
 

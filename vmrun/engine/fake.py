@@ -1,6 +1,8 @@
 """A fake engine that plays a script instead of running a guest: for tests of all that stands around an engine.
 
-A script is a list of steps, run by vCPU 0; what it does to descriptors is what a device would do.
+A script is a list of steps, run by vCPU 0; what it does to descriptors is what a device would do. The table of engines
+has it as ``fake``, which no manifest can name: ``--accel fake`` and `plan_manifest` can. A test puts its scripts into
+`ENGINE` first.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from types import TracebackType
 from vmrun.engine.seam import Wires
 from vmrun.errors import HostError
 from vmrun.plan.model import MachinePlan
+from vmrun.plan.offer import Offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,3 +247,20 @@ class FakeEngine:
         told = (self.report, self.released, self.host_errors)
         self.machines.append(FakeMachine(plan, wires, script, *told, busy=self.busy))
         return self.machines[-1]
+
+
+ENGINE = FakeEngine(())
+
+
+def nominal(arch: str, why: str) -> Offer:
+    """Return an offer that a guest of any board can be planned with."""
+    extensions, mmu, irqchips = _HARDWARE[arch]
+    return Offer("fake", why, arch, extensions, 64, 10_000_000, mmu, irqchips, (4096,), msi_ids=255, nominal=True)
+
+
+_HARDWARE: Mapping[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
+    "riscv64": ((*"imafdc", "zicntr", "zicsr", "zifencei"), "sv48", ("plic", "aia")),
+    "x86_64": ((), "", ()),
+    "aarch64": (("pmu",), "", ("gicv3", "gicv2")),
+}
+"""Extensions, MMU and interrupt controllers by the guest's architecture."""

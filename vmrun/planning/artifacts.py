@@ -1,6 +1,6 @@
 """What a manifest names, found, fetched or built: the door between the schema's words and `vmrun.images`.
 
-`resolve_artifacts` is the one place that knows both. Its errors bear the manifest's key.
+`wanted` is the one list of it: what is resolved, and what a lock file pins. Errors bear the manifest's key.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from vmrun.images import initramfs
 from vmrun.images import lock as locks
 from vmrun.images.bound import Bound
 from vmrun.images.resolve import BUSYBOX, KernelArtifact, Resolver
-from vmrun.images.sources import CachedFile, DebianSource, PathSource, Progress, Source, UrlSource
+from vmrun.images.sources import CachedFile, DebianSource, PathSource, Source, UrlSource
 from vmrun.images.store import Store
 from vmrun.plan.files import BootFile, BootFiles
 
 if TYPE_CHECKING:
+    from vmrun.images.lock import Lock
+    from vmrun.planning.found import Found
+    from vmrun.planning.how import How
     from vmrun.schema.load import LoadedManifest
     from vmrun.schema.models import Artifact, Disk, Manifest
 
@@ -59,74 +62,106 @@ def lock_path(loaded: LoadedManifest) -> Path:
     return locks.beside(loaded.path)
 
 
-def resolve_artifacts(
-    loaded: LoadedManifest,
-    arch: str,
-    *,
-    command: tuple[str, ...] | None = None,
-    ports: Sequence[str] = (),
-    drivers: Sequence[str] = (),
-    store: Store | None = None,
-    offline: bool = False,
-    locked: bool = False,
-    refresh: bool = False,
-    progress: Progress | None = None,
-    resolver: Resolver | None = None,
-) -> Artifacts:
-    """Return the files of the manifest for a board of ``arch`` (``riscv64``, ``aarch64``, ``x86_64``).
+@frozen
+class Wanted:
+    """A source that a manifest names by ``key``. ``part`` is what is taken of it: its ``kernel``, its ``busybox``, or a
+    ``file``; ``bound`` says how large that may be, None for what is not loaded whole.
+    """
 
-    ``command`` replaces the manifest's; ``ports`` are those of `vmrun.images.initramfs.PORTS` that the built init waits
-    for; ``drivers`` names modules that the machine's devices need, loaded where the kernel has them as modules.
-    ``locked`` takes nothing but what ``vmrun.lock`` pins, ``offline`` nothing but what the store has, ``refresh`` looks
-    for newer Debian packages. Raise ArtifactError with the key of what cannot be had.
+    key: Key
+    source: Source
+    part: str
+    bound: Bound | None
+
+
+def wanted(manifest: Manifest) -> Iterator[Wanted]:
+    """Yield every source of the manifest that a lock file pins, in the order in which they are resolved.
+
+    Disks given by a path are none: their content changes from run to run.
+    """
+    boot, bound = manifest.boot, Bound(manifest.memory.size)
+    if boot.kernel is not None:
+        yield Wanted(("boot", "kernel"), source_of(boot.kernel), "kernel", bound)
+    if boot.initrd is not None and boot.initrd.busybox:
+        yield Wanted(("boot", "initrd"), DebianSource(BUSYBOX, _busybox_suite(manifest)), "busybox", bound)
+    elif boot.initrd is not None:
+        yield Wanted(("boot", "initrd"), source_of(boot.initrd), "file", bound)
+    if boot.firmware is not None:
+        yield Wanted(("boot", "firmware"), source_of(boot.firmware), "file", bound)
+    for name, disk in manifest.disk.items():
+        if disk.url is not None and disk.sha256 is not None:
+            yield Wanted(("disk", name, "url"), UrlSource(disk.url, disk.sha256), "file", None)
+
+
+def resolver_for(arch: str, how: How, store: Store, lock: Lock | None) -> Resolver:
+    """Return what resolves sources for a guest of ``arch``, as ``uname -m`` says it, out of ``store``."""
+    return Resolver(
+        store,
+        debian_arch(arch),
+        lock=lock,
+        locked=how.locked,
+        offline=how.offline,
+        refresh=how.refresh,
+        progress=how.progress,
+    )
+
+
+def debian_arch(arch: str) -> str:
+    """Return Debian's name of an architecture that ``uname -m`` calls ``arch``."""
+    return DEBIAN_ARCHES.get(arch, arch)
+
+
+def file_of(resolver: Resolver, want: Wanted) -> CachedFile:
+    """Return the file of what is ``wanted``. Raise ArtifactError where it cannot be had."""
+    if want.part == "kernel":
+        return resolver.kernel(want.source, (), want.bound).image
+    if want.part == "busybox" and isinstance(want.source, DebianSource):
+        return resolver.busybox(want.source.suite)
+    return resolver.file(want.source, want.bound)
+
+
+def resolve(
+    loaded: LoadedManifest,
+    how: How,
+    found: Found,
+    store: Store,
+    resolver: Resolver,
+    ports: Sequence[str] = (),
+    drivers: Sequence[str] | None = (),
+) -> Artifacts:
+    """Return the files of the manifest, through ``resolver`` and ``store``.
+
+    ``ports`` are those of `vmrun.images.initramfs.PORTS` that the built init waits for; ``drivers`` names modules that
+    the machine's devices need, loaded where the kernel has them as modules. None says that nobody knows them, and no
+    initramfs is built. What cannot be had ``found`` is told, or raises as ArtifactError, with its key.
     """
     manifest = loaded.manifest
-    store = store or Store(verifying=locked)
-    debian_arch = DEBIAN_ARCHES.get(arch, arch)
-    if resolver is None:
-        lock = locks.read(lock_path(loaded))
-        resolver = Resolver(
-            store, debian_arch, lock=lock, locked=locked, offline=offline, refresh=refresh, progress=progress
-        )
-    wanted = manifest.boot.modules
-    bound = Bound(manifest.memory.size)
     kernel = None
-    if manifest.boot.kernel is not None:
-        with at_key(("boot", "kernel")):
-            kernel = resolver.kernel(source_of(manifest.boot.kernel), wanted, bound)
-    initrd, built = None, False
-    if manifest.boot.initrd is not None:
-        built = manifest.boot.initrd.busybox
-        if built:
-            initrd = _build(manifest, resolver, store, kernel, command or manifest.run.command, ports, drivers)
-        else:
-            with at_key(("boot", "initrd")):
-                initrd = resolver.file(source_of(manifest.boot.initrd), bound)
-    firmware = None
-    if manifest.boot.firmware is not None:
-        with at_key(("boot", "firmware")):
-            firmware = resolver.file(source_of(manifest.boot.firmware), bound)
-    disks = tuple(_disks(manifest.disk, resolver))
+    got: dict[Key, CachedFile] = {}
+    for want in wanted(manifest):
+        with found.at("disks" if want.key[0] == "disk" else "files", want.key):
+            if want.part == "kernel":
+                kernel = resolver.kernel(want.source, manifest.boot.modules, want.bound)
+            else:
+                got[want.key] = file_of(resolver, want)
+    initrd = got.get(("boot", "initrd"))
+    boot = manifest.boot
+    built = boot.initrd is not None and boot.initrd.busybox
+    if built:
+        busybox, initrd = initrd, None
+        if busybox is not None and drivers is not None and (kernel is not None or boot.kernel is None):
+            with found.at("files", ("boot", "initrd")):
+                command = how.command or manifest.run.command
+                initrd = _build(manifest, resolver, store, kernel, busybox, command, ports, drivers)
+    disks = tuple(_disks(manifest.disk, got, found))
     files = BootFiles(
         _boot_file(kernel.image) if kernel else None,
         _boot_file(initrd) if initrd else None,
         tuple((name, _boot_file(image)) for name, image in disks),
         reports=built,
     )
+    firmware = got.get(("boot", "firmware"))
     return Artifacts(files, kernel, initrd, firmware, disks, _digest(kernel, initrd, firmware, disks))
-
-
-def named_sources(manifest: Manifest) -> Iterator[tuple[Key, Source]]:
-    """Yield the key and the source of everything that a lock file pins: all but the disks given by a path."""
-    boot = manifest.boot
-    for name, artifact in (("kernel", boot.kernel), ("initrd", boot.initrd), ("firmware", boot.firmware)):
-        if artifact is boot.initrd and boot.initrd is not None and boot.initrd.busybox:
-            yield ("boot", name), DebianSource(BUSYBOX, _busybox_suite(manifest))
-        elif artifact is not None:
-            yield ("boot", name), source_of(artifact)
-    for name, disk in manifest.disk.items():
-        if disk.url is not None and disk.sha256 is not None:
-            yield ("disk", name), UrlSource(disk.url, disk.sha256)
 
 
 def source_of(artifact: Artifact) -> Source:
@@ -145,14 +180,13 @@ def _build(
     resolver: Resolver,
     store: Store,
     kernel: KernelArtifact | None,
+    busybox: CachedFile,
     command: tuple[str, ...] | None,
     ports: Sequence[str],
     drivers: Sequence[str],
 ) -> CachedFile:
     """Return the initramfs of the manifest, built unless these very inputs were built before."""
     boot = manifest.boot
-    with at_key(("boot", "initrd")):
-        busybox = resolver.busybox(_busybox_suite(manifest))
     origin = f"initramfs of {manifest.name}"
     inputs = [
         initramfs.REVISION,
@@ -200,17 +234,22 @@ def _busybox_suite(manifest: Manifest) -> str:
     return suite.partition("-backports")[0]
 
 
-def _disks(disks: dict[str, Disk], resolver: Resolver) -> Iterator[tuple[str, CachedFile]]:
+def _disks(disks: dict[str, Disk], got: dict[Key, CachedFile], found: Found) -> Iterator[tuple[str, CachedFile]]:
+    """Yield the disks that have an image, in order. What is wrong with an image is told `found`."""
     from vmrun.images import hostfile
+    from vmrun.planning import disks as images
 
     for name, disk in disks.items():
-        with at_key(("disk", name, "path" if disk.path else "url")):
-            if disk.path is not None:
+        file = got.get(("disk", name, "url"))
+        if disk.path is not None:
+            with found.at("disks", ("disk", name, "path")):
                 # A disk's content changes from run to run and may be large: it is looked at, never digested.
                 path = Path(disk.path).absolute()
-                yield name, CachedFile(path, "", hostfile.inspect(path).st_size, str(path))
-            elif disk.url is not None and disk.sha256 is not None:
-                yield name, resolver.file(UrlSource(disk.url, disk.sha256))
+                file = CachedFile(path, "", hostfile.inspect(path).st_size, str(path))
+        if file is not None or disk.path is None:
+            found.add("disks", images.findings(name, disk))
+        if file is not None:
+            yield name, file
 
 
 def _boot_file(file: CachedFile) -> BootFile:

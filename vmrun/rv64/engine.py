@@ -19,7 +19,7 @@ CODE_CACHE_BYTES = 32 << 20
 
 TRANSLATED_BYTES = 16 << 20
 """Translated code that all harts together may keep; when it is full, it is begun anew."""
-THRESHOLD = 16
+THRESHOLD = 32
 """How often a jump leads to an instruction before the code from there on is translated."""
 
 _STATES = {

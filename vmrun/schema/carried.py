@@ -11,6 +11,8 @@ from vmrun.frozen import frozen
 
 FORMAT_BOARDS = ("microvm", "q35", "virt", "riscv_virt")
 """Boards of the format; one that no registry has is not carried rather than unknown."""
+FORMAT_ENGINES = ("kvm", "soft", "qemu")
+"""Engines of the format: they can be named, and each has a factor in ``[run.timeouts.scale]``."""
 
 
 @frozen

@@ -12,7 +12,7 @@ from typing import Any
 
 from vmrun.errors import Key
 from vmrun.frozen import frozen
-from vmrun.schema.carried import FORMAT_BOARDS, NOT_CARRIED, TEST_ONLY
+from vmrun.schema.carried import FORMAT_BOARDS, FORMAT_ENGINES, NOT_CARRIED, TEST_ONLY
 from vmrun.schema.known import Known
 from vmrun.schema.problems import (
     MAX_FINDINGS,
@@ -86,7 +86,7 @@ def _board(view: View) -> Iterator[Problem]:
 
 def _accel(view: View) -> Iterator[Problem]:
     accel = view.text("machine", "accel")
-    if accel in ("kvm", "soft", "qemu") and accel not in view.known.accels:
+    if accel in FORMAT_ENGINES and accel not in view.known.accels:
         engines = ", ".join(("auto", *view.known.accels))
         yield _not_carried(("machine", "accel"), f"engine `{accel}`", f"engines are {engines}")
 

@@ -56,7 +56,7 @@ static int allocate(vmr_disk *disk, int fd, int mode, uint64_t offset, uint64_t 
 static int sync_pieces(vmr_disk *disk, uint64_t low, uint64_t high, uint64_t until_ns) {
   const unsigned how = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
   for (uint64_t at = low; at < high; at += SYNC_PIECE) {
-    if (until_ns ? vmr_now_ns() >= until_ns : is_cut(disk)) return until_ns ? -ETIMEDOUT : -ECANCELED;
+    if (until_ns ? vmr_host_ns() >= until_ns : is_cut(disk)) return until_ns ? -ETIMEDOUT : -ECANCELED;
     if (sync_file_range(disk->fd, (off_t)at, SYNC_PIECE, how) == 0) continue;
     if (errno == EIO || errno == ENOSPC) return failed(disk, disk->fd, errno); /* told once: fdatasync would hide it */
     return 0;                                                                /* a file that knows no ranges */

@@ -6,8 +6,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
 
 #define FLUSH_BYTES 256u /* write on the vCPU's thread from this fill on, or at a line's end; else the timer does */
 #define FLUSH_NS 2000000
@@ -22,7 +20,7 @@ struct vmr_outlet {
   ino_t inode;
   pthread_mutex_t lock;
   vmr_stream stream;
-  int timer;
+  vmr_timer timer;
   bool timer_armed, watched, waits; /* waits: epoll looks at the descriptor, which takes no more */
   atomic_int errnum;
   uint32_t at;
@@ -81,12 +79,10 @@ static void on_room(void *opaque, uint32_t events) {
   tell(outlet);
 }
 
-static void on_timer(void *opaque, uint32_t events) {
+static void on_timer(void *opaque) {
   vmr_outlet *outlet = opaque;
-  (void)events;
-  uint64_t expirations;
   pthread_mutex_lock(&outlet->lock);
-  if (read(outlet->timer, &expirations, sizeof expirations) > 0) outlet->timer_armed = false;
+  outlet->timer_armed = false;
   flush(outlet);
   pthread_mutex_unlock(&outlet->lock);
   tell(outlet);
@@ -115,8 +111,8 @@ bool vmr_outlet_put(vmr_outlet *outlet, uint8_t byte) {
   if (room && (byte == '\n' || count + 1 >= FLUSH_BYTES)) {
     if (!outlet->waits) flush(outlet);
   } else if (room && !outlet->timer_armed) {
-    struct itimerspec soon = {.it_value.tv_nsec = FLUSH_NS};
-    outlet->timer_armed = timerfd_settime(outlet->timer, 0, &soon, NULL) == 0;
+    outlet->timer_armed = true;
+    vmr_timer_arm(&outlet->timer, vmr_clock_now(outlet->timer.clock) + FLUSH_NS);
   }
   pthread_mutex_unlock(&outlet->lock);
   return room;
@@ -146,28 +142,25 @@ int vmr_outlet_errno(const vmr_outlet *outlet) { return outlet ? atomic_load(&ou
 static void outlet_free(void *opaque) {
   vmr_outlet *outlet = opaque;
   vmr_stream_close(&outlet->stream);
-  if (outlet->timer >= 0) close(outlet->timer);
   pthread_mutex_destroy(&outlet->lock);
   free(outlet);
 }
 
-static int attach(vmr_outlet *outlet, const char *name, int fd) {
+static int attach(vmr_outlet *outlet, int fd) {
   vmr_machine *machine = outlet->machine;
   int rc = vmr_stream_open(machine, &outlet->stream, fd, true);
   if (rc) return rc;
-  outlet->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-  if (outlet->timer < 0) return vmr_fail(machine, errno, "%s: the host gives no timer", name);
-  rc = vmr_io_add(machine, outlet->timer, EPOLLIN, on_timer, outlet);
-  if (!rc) rc = vmr_io_add(machine, outlet->stream.fd, 0, on_room, outlet);
+  rc = vmr_io_add(machine, outlet->stream.fd, 0, on_room, outlet);
   outlet->watched = !rc;
   return rc ? rc : vmr_on_drain(machine, idle, outlet);
 }
 
-static int make(vmr_machine *machine, const char *name, int fd, const struct stat *file, vmr_outlet **out) {
+static int make(vmr_machine *machine, int fd, const struct stat *file, vmr_outlet **out) {
   vmr_outlet *outlet = calloc(1, sizeof *outlet);
   if (!outlet) return vmr_fail(machine, ENOMEM, "out of memory");
   outlet->machine = machine;
-  outlet->stream.fd = outlet->timer = -1;
+  outlet->stream.fd = -1;
+  vmr_timer_init(&outlet->timer, vmr_machine_clock(machine), on_timer, outlet);
   outlet->shared = S_ISFIFO(file->st_mode) || S_ISSOCK(file->st_mode); /* two terminals may be one inode: ptmx */
   outlet->device = file->st_dev;
   outlet->inode = file->st_ino;
@@ -177,7 +170,7 @@ static int make(vmr_machine *machine, const char *name, int fd, const struct sta
     outlet_free(outlet);
     return rc;
   }
-  rc = attach(outlet, name, fd);
+  rc = attach(outlet, fd);
   if (rc) return rc;
   outlet->next = *vmr_outlets(machine);
   *vmr_outlets(machine) = outlet;
@@ -185,7 +178,7 @@ static int make(vmr_machine *machine, const char *name, int fd, const struct sta
   return 0;
 }
 
-int vmr_outlet_open(vmr_machine *machine, const char *name, int fd, vmr_outlet_user *user, vmr_outlet **out) {
+int vmr_outlet_open(vmr_machine *machine, int fd, vmr_outlet_user *user, vmr_outlet **out) {
   *out = NULL;
   if (fd < 0) return 0;
   struct stat file;
@@ -195,7 +188,7 @@ int vmr_outlet_open(vmr_machine *machine, const char *name, int fd, vmr_outlet_u
   }
   vmr_outlet *known = *vmr_outlets(machine);
   while (known && !(known->shared && known->device == file.st_dev && known->inode == file.st_ino)) known = known->next;
-  int rc = known ? 0 : make(machine, name, fd, &file, &known);
+  int rc = known ? 0 : make(machine, fd, &file, &known);
   if (rc) return rc;
   if (user) {
     user->next = known->users;

@@ -19,12 +19,12 @@ typedef struct vmr_outlet_user {
 } vmr_outlet_user;
 
 /* The outlet to fd (-1: NULL), before the machine starts; the machine owns it, and frees it before the devices that were
- * registered earlier. user: may be NULL. 0 or -errno; name is for errors. */
-int vmr_outlet_open(vmr_machine *machine, const char *name, int fd, vmr_outlet_user *user, vmr_outlet **outlet);
+ * registered earlier. user: may be NULL. 0 or -errno. */
+int vmr_outlet_open(vmr_machine *machine, int fd, vmr_outlet_user *user, vmr_outlet **outlet);
 
 /* Any thread, all of them. */
 
-/* A byte to the host, at latest 2 ms later; false where there is no room. */
+/* A byte to the host, at latest 2 ms of the machine's time later; false where there is no room. */
 bool vmr_outlet_put(vmr_outlet *outlet, uint8_t byte);
 /* The first of these bytes for which there is room, to the host at once; how many they are. */
 uint32_t vmr_outlet_write(vmr_outlet *outlet, const void *bytes, uint64_t size);

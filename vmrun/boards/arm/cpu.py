@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmrun.boards import bounds
+from vmrun.boards.takes import topology
 from vmrun.devices.irq import gicv2
 from vmrun.errors import PlanError
 from vmrun.plan.model import ArmCpus
@@ -22,9 +22,9 @@ _CARRIED = {"gicv2": gicv2.MAX_CPUS}
 def cpus(manifest: Manifest, offer: Offer, controller: str) -> ArmCpus:
     """Return the CPUs of a manifest under the interrupt ``controller``.
 
-    Raise PlanError: E106 too many, E135 a model, or a feature, that there is not or that the host lacks.
+    Raise PlanError: E106 more than the controller serves, E135 a feature that there is not or that the host lacks.
     """
-    count = bounds.cpu_count(manifest, offer, "vCPUs")
+    count = manifest.cpu.count
     most = _CARRIED.get(controller, count)
     if count > most:
         raise PlanError(
@@ -33,8 +33,7 @@ def cpus(manifest: Manifest, offer: Offer, controller: str) -> ArmCpus:
             key=("cpu", "count"),
             remedy=f"set cpu.count to at most {most}{_other(manifest, offer)}",
         )
-    bounds.host_model(manifest)
-    return ArmCpus(offer.arch, count, "host", _features(manifest, offer), bounds.topology(manifest, count))
+    return ArmCpus(offer.arch, count, "host", _features(manifest, offer), topology(manifest, count))
 
 
 def _other(manifest: Manifest, offer: Offer) -> str:

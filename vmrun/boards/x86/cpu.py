@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmrun.boards import bounds
+from vmrun.boards.takes import topology
 from vmrun.errors import PlanError
 from vmrun.images.words import did_you_mean
 from vmrun.plan import x86_features
@@ -21,15 +21,13 @@ _NEEDED = ("apic", "cx8", "fpu", "fxsr", "lm", "msr", "nx", "pae", "sse", "sse2"
 def cpus(manifest: Manifest, offer: Offer) -> X86Cpus:
     """Return the CPUs of a manifest.
 
-    Raise PlanError: E106 too many; E135 a model or feature that there is not, that the host lacks, or that a guest
-    cannot be without.
+    Raise PlanError E135 for a feature that there is not, that the host lacks, or that a guest cannot be without.
     """
-    count = bounds.cpu_count(manifest, offer, "vCPUs")
-    bounds.host_model(manifest)
+    count = manifest.cpu.count
     features = tuple(feature.lower() for feature in manifest.cpu.features)
     for index, feature in enumerate(features):
         _check(feature, offer, index)
-    return X86Cpus(offer.arch, count, "host", features, bounds.topology(manifest, count))
+    return X86Cpus(offer.arch, count, "host", features, topology(manifest, count))
 
 
 def apic_ids(cpu: X86Cpus) -> tuple[int, ...]:

@@ -13,12 +13,10 @@ from vmrun.devices import primecell
 from vmrun.devices.model import (
     DeviceType,
     FdtContext,
-    Line,
     Needs,
     Nodes,
     Props,
     Quiet,
-    Unconnected,
     Wires,
     interrupts,
     label_of,
@@ -26,7 +24,6 @@ from vmrun.devices.model import (
     set_line,
 )
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
-from vmrun.devices.wait import Timer
 from vmrun.plan.model import DevicePlan
 from vmrun.tables.fdt import Cells, Empty, FdtNode, Ref, Strings
 
@@ -57,7 +54,7 @@ POWER_LINE = 3
 _POWER = 1 << POWER_LINE
 KEY_POWER = 116
 """Linux include/uapi/linux/input-event-codes.h."""
-HOLD_S = 0.1
+HOLD_NS = 100_000_000
 """How long a press lasts: drivers look at the line again once it has settled (gpio-keys after 5 ms)."""
 
 
@@ -90,9 +87,10 @@ class Pl061(Quiet):
 
     def __init__(self, machine: CoreMachine, wires: Wires) -> None:
         self._machine = machine
-        self._line: Line = wires.line
+        self._line = wires.line
         self._lock = threading.RLock()
-        self._timer = Timer(self.release_power)
+        self._clock = wires.clock or machine.clock
+        self._timer = self._clock.timer(self.release_power)
         self._kept = dict.fromkeys(_KEPT, 0)
         self._output = 0
         self._input = 0
@@ -103,19 +101,13 @@ class Pl061(Quiet):
         """Press the power key, and let it go a moment later. Any thread, while the machine is there."""
         with self._lock:
             self._set_inputs(self._input | _POWER)
-            self._timer.start(HOLD_S)
+            self._timer.arm(self._clock.now_ns() + HOLD_NS)
 
     def release_power(self) -> None:
         """Let the power key go. The timer calls it, and so may a test."""
         with self._lock:
-            self._timer.stop()
+            self._timer.cancel()
             self._set_inputs(self._input & ~_POWER)
-
-    def close(self) -> None:
-        """Let go of everything: no interrupt line is driven from here on."""
-        with self._lock:
-            self._timer.stop()
-            self._line = Unconnected()
 
     def _data(self) -> int:
         outputs = self._kept["DIR"]
@@ -187,7 +179,6 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Pl061:
     """Attach the lines."""
     gpio = Pl061(machine, wires)
     machine.claim(device.base, device.size, gpio, max_width=4)
-    machine.before_close(gpio.close)
     return gpio
 
 

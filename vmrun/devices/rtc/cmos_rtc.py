@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from vmrun.devices.model import DeviceType, Needs, Quiet, Wires, set_line
 from vmrun.devices.registers import READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
-from vmrun.devices.wait import Timer
 from vmrun.plan.model import DevicePlan
 
 if TYPE_CHECKING:
@@ -74,15 +73,15 @@ def aml(device: DevicePlan, number: int) -> tuple[Node, ...]:
 class CmosRtc(Quiet):
     """The live clock. A level interrupt, high from the alarm until the guest reads register C, while enabled.
 
-    The guest may set its own time: that is an offset to the host's clock, and the host's stays as it is.
+    The guest may set its own time: that is an offset to the machine's time of day, which stays as it is.
     """
 
     def __init__(self, machine: CoreMachine, wires: Wires) -> None:
         self._machine = machine
         self._line = wires.line
-        self._clock_ns = wires.clock_ns
+        self._clock = wires.clock or machine.clock
         self._lock = threading.RLock()
-        self._timer = Timer(self.expire)
+        self._timer = self._clock.timer(self.expire)
         self._offset_ns = 0
         self._index = 0
         self._memory = bytearray(128)
@@ -94,8 +93,11 @@ class CmosRtc(Quiet):
 
     # ---- time ------------------------------------------------------------------------------------------------------
 
+    def _now_ns(self) -> int:
+        return self._clock.day_ns() + self._offset_ns
+
     def _now_s(self) -> int:
-        return (self._clock_ns() + self._offset_ns) // _NS
+        return self._now_ns() // _NS
 
     def _encode(self, value: int) -> int:
         return value if self._memory[B] & BINARY else value // 10 << 4 | value % 10
@@ -147,7 +149,7 @@ class CmosRtc(Quiet):
         if said_s is None:
             self._machine.guest_did_wrong("cmos-rtc", "set to a time that does not exist")
         else:
-            self._offset_ns = said_s * _NS - self._clock_ns()
+            self._offset_ns = said_s * _NS - self._clock.day_ns()
 
     # ---- the alarm -------------------------------------------------------------------------------------------------
 
@@ -169,7 +171,7 @@ class CmosRtc(Quiet):
         return None if wait_s is None else start + wait_s
 
     def expire(self) -> None:
-        """Let the alarm ring if its time has come; else wait on. The timer calls it, and so may a test."""
+        """Let the alarm ring if its time has come; else wait on. The timer calls it."""
         with self._lock:
             self._advance()
             self._wait()
@@ -195,21 +197,15 @@ class CmosRtc(Quiet):
 
     def _wait(self) -> None:
         if self._alarm_s is not None:
-            self._timer.start(self._alarm_s - (self._clock_ns() + self._offset_ns) / _NS)
+            self._timer.arm(self._alarm_s * _NS - self._now_ns() + self._clock.now_ns())
         else:
-            self._timer.stop()
+            self._timer.cancel()
 
     def _update(self) -> None:
         level = bool(self._flags & self._memory[B] & ALARM_FLAG)
         if level != self._level:
             self._level = level
             set_line(self._line, level)
-
-    def close(self) -> None:
-        """Forget the alarm: no interrupt line is driven from here on."""
-        with self._lock:
-            self._alarm_s = None
-            self._wait()
 
     # ---- registers -------------------------------------------------------------------------------------------------
 
@@ -267,7 +263,6 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> CmosRtc:
     """Attach the clock."""
     rtc = CmosRtc(machine, wires)
     machine.claim(device.bus_base, device.size, rtc, max_width=1)
-    machine.before_close(rtc.close)
     return rtc
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Props, Wires, interrupts, reg, set_line
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
-from vmrun.devices.wait import Timer
 from vmrun.plan.model import DevicePlan
 from vmrun.tables.fdt import FdtNode, Strings
 
@@ -44,15 +43,15 @@ def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
 class GoldfishRtc:
     """The live clock. A level interrupt, high from the alarm until the guest clears it, while enabled.
 
-    The guest may set its own time: that is an offset to the host's clock, and the host's stays as it is.
+    The guest may set its own time: that is an offset to the machine's time of day, which stays as it is.
     """
 
     def __init__(self, machine: CoreMachine, wires: Wires) -> None:
         self._machine = machine
         self._line = wires.line
-        self._clock_ns = wires.clock_ns
+        self._clock = wires.clock or machine.clock
         self._lock = threading.RLock()
-        self._timer = Timer(self.expire)
+        self._timer = self._clock.timer(self.expire)
         self._offset = 0
         self._high_read = 0
         self._high_write = 0
@@ -68,7 +67,7 @@ class GoldfishRtc:
         return {}
 
     def _now(self) -> int:
-        return (self._clock_ns() + self._offset) & _WRAP
+        return (self._clock.day_ns() + self._offset) & _WRAP
 
     def _update(self) -> None:
         level = self._pending and self._enabled
@@ -77,7 +76,7 @@ class GoldfishRtc:
             set_line(self._line, level)
 
     def expire(self) -> None:
-        """Let the alarm ring if its time has come; else wait on. The timer calls it, and so may a test."""
+        """Let the alarm ring if its time has come; else wait on. The timer calls it."""
         with self._lock:
             if self._armed and self._now() >= self._alarm:
                 self._armed = False
@@ -88,15 +87,9 @@ class GoldfishRtc:
 
     def _wait(self) -> None:
         if self._armed:
-            self._timer.start((self._alarm - self._now()) / 1e9)
+            self._timer.arm(self._alarm - self._now() + self._clock.now_ns())
         else:
-            self._timer.stop()
-
-    def close(self) -> None:
-        """Forget the alarm: no interrupt line is driven from here on."""
-        with self._lock:
-            self._armed = False
-            self._wait()
+            self._timer.cancel()
 
     def read(self, offset: int, size: int) -> int:
         """Return a register."""
@@ -130,7 +123,7 @@ class GoldfishRtc:
         with self._lock:
             match found[0].name:
                 case "TIME_LOW":
-                    self._offset = (self._high_write << 32 | value) - self._clock_ns()
+                    self._offset = (self._high_write << 32 | value) - self._clock.day_ns()
                     self._wait()
                 case "TIME_HIGH":
                     self._high_write = value
@@ -155,7 +148,6 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> GoldfishR
     """Attach the clock."""
     rtc = GoldfishRtc(machine, wires)
     machine.claim(device.base, device.size, rtc, min_width=4, max_width=4)
-    machine.before_close(rtc.close)
     return rtc
 
 

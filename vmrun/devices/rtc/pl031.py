@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from vmrun.devices import primecell
 from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Props, Quiet, Wires, interrupts, reg, set_line
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
-from vmrun.devices.wait import Timer
 from vmrun.plan.model import DevicePlan
 from vmrun.tables.fdt import FdtNode, Strings
 
@@ -55,29 +54,29 @@ class Pl031(Quiet):
     """The live clock. A level interrupt, high from the alarm until the guest clears it, while it is unmasked.
 
     The counter has 32 bits and wraps, and so does the way to an alarm: one in the past rings in 136 years. The guest
-    may set its own time: that is an offset to the host's clock, and the host's stays as it is.
+    may set its own time: that is an offset to the machine's time of day, which stays as it is.
     """
 
     def __init__(self, machine: CoreMachine, wires: Wires) -> None:
         self._machine = machine
         self._line = wires.line
-        self._clock_ns = wires.clock_ns
+        self._clock = wires.clock or machine.clock
         self._lock = threading.RLock()
-        self._timer = Timer(self.expire)
+        self._timer = self._clock.timer(self.expire)
         self._offset_s = 0
         self._match = 0
         self._load = 0
         self._rings_s: int | None = None
-        """When the alarm rings, in seconds of the host's clock."""
+        """When the alarm rings, in seconds of the machine's time of day."""
         self._pending = False
         self._unmasked = False
         self._level = False
 
-    def _host_s(self) -> int:
-        return self._clock_ns() // _NS
+    def _day_s(self) -> int:
+        return self._clock.day_ns() // _NS
 
     def _count(self) -> int:
-        return self._host_s() + self._offset_s & _WRAP
+        return self._day_s() + self._offset_s & _WRAP
 
     def _update(self) -> None:
         level = self._pending and self._unmasked
@@ -87,13 +86,13 @@ class Pl031(Quiet):
 
     def _arm(self) -> None:
         """Look for the alarm's time, after a change of it or of the clock."""
-        self._rings_s = self._host_s() + (self._match - self._count() & _WRAP)
+        self._rings_s = self._day_s() + (self._match - self._count() & _WRAP)
         self.expire()
 
     def expire(self) -> None:
-        """Let the alarm ring if its time has come; else wait on. The timer calls it, and so may a test."""
+        """Let the alarm ring if its time has come; else wait on. The timer calls it."""
         with self._lock:
-            if self._rings_s is not None and self._host_s() >= self._rings_s:
+            if self._rings_s is not None and self._day_s() >= self._rings_s:
                 self._rings_s = None
                 self._pending = True
                 self._update()
@@ -101,15 +100,9 @@ class Pl031(Quiet):
 
     def _wait(self) -> None:
         if self._rings_s is None:
-            self._timer.stop()
+            self._timer.cancel()
         else:
-            self._timer.start(self._rings_s - self._clock_ns() / _NS)
-
-    def close(self) -> None:
-        """Forget the alarm: no interrupt line is driven from here on."""
-        with self._lock:
-            self._rings_s = None
-            self._wait()
+            self._timer.arm(self._rings_s * _NS - self._clock.day_ns() + self._clock.now_ns())
 
     def read(self, offset: int, size: int) -> int:
         """Return a register."""
@@ -147,7 +140,7 @@ class Pl031(Quiet):
                     self._arm()
                 case "LR":
                     self._load = value
-                    self._offset_s = value - self._host_s()
+                    self._offset_s = value - self._day_s()
                     if self._rings_s is not None:
                         self._arm()
                 case "IMSC":
@@ -162,7 +155,6 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Pl031:
     """Attach the clock."""
     rtc = Pl031(machine, wires)
     machine.claim(device.base, device.size, rtc, min_width=4, max_width=4)
-    machine.before_close(rtc.close)
     return rtc
 
 

@@ -6,7 +6,7 @@
 
 int vmr_sbi_console_connect(vmr_sbi_console *console, vmr_machine *machine, int in_fd, int out_fd) {
   console->in = in_fd;
-  return vmr_outlet_open(machine, "SBI console", out_fd, NULL, &console->out);
+  return vmr_outlet_open(machine, out_fd, NULL, &console->out);
 }
 
 static uint64_t get(const vmr_sbi_console *console, void *bytes, uint64_t size) {

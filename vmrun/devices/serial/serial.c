@@ -77,10 +77,10 @@ void vmr_serial_init(vmr_serial *serial, vmr_machine *machine, void (*moved)(voi
   pthread_mutex_init(&serial->lock, NULL);
 }
 
-int vmr_serial_open(vmr_serial *serial, const char *name, int in_fd, int out_fd) {
+int vmr_serial_open(vmr_serial *serial, int in_fd, int out_fd) {
   vmr_machine *machine = serial->machine;
   int rc = vmr_stream_open(machine, &serial->in, in_fd, false);
-  if (!rc) rc = vmr_outlet_open(machine, name, out_fd, &serial->user, &serial->out);
+  if (!rc) rc = vmr_outlet_open(machine, out_fd, &serial->user, &serial->out);
   serial->in_ended = serial->in.fd < 0;
   return rc || serial->in_ended ? rc : vmr_io_add(machine, serial->in.fd, EPOLLIN, on_in, serial);
 }

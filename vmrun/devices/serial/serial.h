@@ -26,11 +26,11 @@ typedef struct vmr_serial {
 
 /* Before anything can fail, so that vmr_serial_fini may follow. */
 void vmr_serial_init(vmr_serial *serial, vmr_machine *machine, void (*moved)(void *device), void *device);
-/* Watch the descriptors (-1: none), which are duplicated. 0 or -errno; name is for errors. */
-int vmr_serial_open(vmr_serial *serial, const char *name, int in_fd, int out_fd);
+/* Watch the descriptors (-1: none), which are duplicated. 0 or -errno. */
+int vmr_serial_open(vmr_serial *serial, int in_fd, int out_fd);
 void vmr_serial_fini(vmr_serial *serial);
 
-/* Locked. A byte to the host, at latest 2 ms later; false where there is no room. */
+/* Locked. A byte to the host, at latest 2 ms of the machine's time later; false where there is no room. */
 static inline bool vmr_serial_send(vmr_serial *serial, uint8_t byte) { return vmr_outlet_put(serial->out, byte); }
 /* Locked. Whether a whole FIFO has room: drivers ask once, and then send that much. */
 static inline bool vmr_serial_ready(const vmr_serial *serial) { return vmr_outlet_ready(serial->out); }

@@ -191,7 +191,7 @@ int vmr_uart16550_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_lin
     uart_free(uart);
     return rc;
   }
-  rc = vmr_serial_open(&uart->serial, NAME, in_fd, out_fd);
+  rc = vmr_serial_open(&uart->serial, in_fd, out_fd);
   if (!rc) rc = vmr_bus_add(machine, gpa, size, &bus_ops, uart);
   if (!rc) *out = uart;
   return rc;

@@ -74,7 +74,8 @@ static void detach(vmr_hart *h, const vmr_code_page *page) {
 static vmr_code_page *evict(vmr_hart *h) {
   for (;;) {
     vmr_code_page *page = h->pages[h->clock_hand++ % h->page_count];
-    detach(h, page); /* so that a page in use is marked again */
+    detach(h, page); /* so that a page in use is marked again ... */
+    vmr_fetch_epoch(h); /* ... by translated code as well */
     if (page->referenced) {
       page->referenced = false;
       continue;
@@ -82,7 +83,7 @@ static vmr_code_page *evict(vmr_hart *h) {
     vmr_code_page **link = &h->hash[hash_of(page->gpa)];
     while (*link != page) link = &(*link)->next;
     *link = page->next;
-    vmr_jit_forget(h, page);
+    vmr_jit_give_up(h, page);
     return page;
   }
 }
@@ -115,7 +116,7 @@ vmr_code_page *vmr_code_page_of(const vmr_hart *h, const vmr_op *ip) {
 }
 
 /* Decode what is at slot into op. false: it reaches into the next page, or the page ends here. */
-static bool decode_at(const vmr_hart *h, const vmr_code_page *page, uint32_t slot, vmr_op *op) {
+static bool decode_at(vmr_hart *h, const vmr_code_page *page, uint32_t slot, vmr_op *op) {
   uint16_t low, high;
   if (slot >= VMR_PAGE_SLOTS) return false;
   memcpy(&low, page->copy + 2 * slot, 2);
@@ -135,6 +136,7 @@ void vmr_code_decode_slot(vmr_hart *h, vmr_code_page *page, uint32_t slot) {
     *op = (vmr_op){.fn = vmr_op_straddle};
     return;
   }
+  if (h->jit) return; /* pairs pay where code stays interpreted */
   uint32_t after = slot + (op->aux >> 4);
   if (!decode_at(h, page, after, &next)) return;
   vmr_op_fn *both = vmr_pair_of(op->fn, next.fn);
@@ -151,7 +153,7 @@ void vmr_code_decode(vmr_hart *h, const vmr_op *ip) {
 }
 
 /* One instruction on its own: what follows it is looked up by pc. */
-static void isolate(const vmr_hart *h, uint32_t raw, vmr_op slots[3]) {
+static void isolate(vmr_hart *h, uint32_t raw, vmr_op slots[3]) {
   vmr_decode(h, raw, -1, &slots[0]);
   slots[1] = slots[2] = (vmr_op){.fn = vmr_op_page_end};
 }

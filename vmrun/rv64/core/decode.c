@@ -84,7 +84,7 @@ static const vmr_isa_op *find(const vmr_hart *h, uint32_t raw) {
   return NULL;
 }
 
-bool vmr_decode_fields(const vmr_hart *h, uint32_t raw, vmr_insn *insn) {
+static bool decode_anew(const vmr_hart *h, uint32_t raw, vmr_insn *insn) {
   bool full = (raw & 3) == 3;
   uint32_t expanded = full ? raw : vmr_rvc_expand((uint16_t)raw, h->isa);
   const vmr_isa_op *row = expanded ? find(h, expanded) : NULL;
@@ -100,7 +100,18 @@ bool vmr_decode_fields(const vmr_hart *h, uint32_t raw, vmr_insn *insn) {
   return true;
 }
 
-void vmr_decode(const vmr_hart *h, uint32_t raw, int slot, vmr_op *op) {
+bool vmr_decode_fields(vmr_hart *h, uint32_t raw, vmr_insn *insn) {
+  vmr_decoded *known = &h->decoded[(raw ^ raw >> 11 ^ raw >> 21) & (VMR_DECODED - 1)];
+  if (known->raw != raw || !raw) {
+    vmr_insn found;
+    if (!decode_anew(h, raw, &found)) return false;
+    *known = (vmr_decoded){.raw = raw, .insn = found};
+  }
+  *insn = known->insn;
+  return true;
+}
+
+void vmr_decode(vmr_hart *h, uint32_t raw, int slot, vmr_op *op) {
   vmr_insn insn;
   if (!vmr_decode_fields(h, raw, &insn)) {
     *op = (vmr_op){.fn = vmr_op_illegal, .aux = (raw & 3) == 3 ? 0x20 : 0x10, .imm = (int32_t)raw};

@@ -2,12 +2,10 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "exec.h"
 
 #define NS_PER_S 1000000000ull
-#define LONGEST_SLEEP_S 3600
 #define KNOWN_ISA 4095u
 #define MIN_CODE_PAGES 8u
 
@@ -16,15 +14,9 @@
 #define REG_F 64
 #define REG_CSR 4096
 
-static uint64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
-}
 
 uint64_t vmr_time(const vmr_hart *h) {
-  uint64_t start = atomic_load_explicit(&h->shared->start_ns, memory_order_relaxed);
-  uint64_t ns = start ? now_ns() - start : 0;
+  uint64_t ns = vmr_clock_now(h->clock);
   return ns / NS_PER_S * h->timebase_hz + ns % NS_PER_S * h->timebase_hz / NS_PER_S;
 }
 
@@ -73,6 +65,8 @@ void vmr_hart_raise(vmr_hart *h, uint32_t ip) {
 
 static void hart_kick(vmr_vcpu *vcpu) { vmr_hart_request(vmr_hart_of(vcpu), VMR_REQ_KICK); }
 
+static void clock_changed(void *hart) { wake(hart); }
+
 static void hart_quiesce(vmr_vcpu *vcpu, bool memory) {
   vmr_hart_request(vmr_hart_of(vcpu), memory ? VMR_REQ_FENCES : VMR_REQ_QUIESCE);
 }
@@ -95,29 +89,32 @@ static int hart_line(vmr_vcpu *vcpu, uint32_t input, vmr_line *line) {
 
 /* ---- sleeping ---------------------------------------------------------------------------------------------------- */
 
-/* When the timer fires, on the host's clock; bounded, for a sleeper looks again anyway. */
-static struct timespec timer_deadline(const vmr_hart *h) {
-  uint64_t now = vmr_time(h), wait = h->stimecmp > now ? h->stimecmp - now : 0;
-  uint64_t limit = (uint64_t)LONGEST_SLEEP_S * h->timebase_hz;
-  if (wait > limit || !(h->sie & VMR_IP_STIP)) wait = limit;
-  uint64_t ns = now_ns() + wait / h->timebase_hz * NS_PER_S + wait % h->timebase_hz * NS_PER_S / h->timebase_hz + 1;
-  return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
+/* The first nanosecond of the machine's time at which the timer fires. */
+static uint64_t timer_ns(const vmr_hart *h) {
+  unsigned __int128 ns = ((unsigned __int128)h->stimecmp * NS_PER_S + h->timebase_hz - 1) / h->timebase_hz;
+  return ns < VMR_NEVER ? (uint64_t)ns : VMR_NEVER;
+}
+
+/* With the lock: wait for a wake-up, or for the timer where the clock runs towards it. */
+static void wait(vmr_hart *h) {
+  struct timespec deadline;
+  if (h->sie & VMR_IP_STIP && vmr_clock_host_deadline(h->clock, timer_ns(h), &deadline))
+    pthread_cond_timedwait(&h->wake, &h->lock, &deadline);
+  else
+    pthread_cond_wait(&h->wake, &h->lock);
 }
 
 void vmr_hart_sleep(vmr_hart *h) {
   if (vmr_pending(h) & h->sie) return;
-  uint64_t from = now_ns();
+  uint64_t from = vmr_host_ns();
   vmr_hart_leave(h);
   pthread_mutex_lock(&h->lock);
   atomic_store(&h->asleep, true);
-  while (!(vmr_pending(h) & h->sie) && !(atomic_load(&h->requests) & VMR_REQ_KICK)) {
-    struct timespec deadline = timer_deadline(h);
-    pthread_cond_timedwait(&h->wake, &h->lock, &deadline);
-  }
+  while (!(vmr_pending(h) & h->sie) && !(atomic_load(&h->requests) & VMR_REQ_KICK)) wait(h);
   atomic_store(&h->asleep, false);
   pthread_mutex_unlock(&h->lock);
   vmr_hart_enter(h);
-  __atomic_store_n(&h->stats.wfi_ns, h->stats.wfi_ns + (now_ns() - from), __ATOMIC_RELAXED);
+  __atomic_store_n(&h->stats.wfi_ns, h->stats.wfi_ns + (vmr_host_ns() - from), __ATOMIC_RELAXED);
 }
 
 /* ---- starting and stopping (SBI HSM) ----------------------------------------------------------------------------- */
@@ -198,8 +195,7 @@ static void execute(vmr_hart *h) {
 }
 
 static int run(vmr_hart *h, int64_t budget, vmr_exit *exit) {
-  uint64_t unset = 0;
-  atomic_compare_exchange_strong(&h->shared->start_ns, &unset, now_ns());
+  vmr_clock_begin(vmr_machine_clock(h->vcpu.machine));
   h->exit = exit;
   h->exiting = false;
   h->budget = budget;
@@ -290,6 +286,9 @@ int vmr_rv64_new(vmr_machine *machine, uint32_t isa, uint32_t timebase_hz, uint6
     hart_free(&h->vcpu);
     return rc;
   }
+  h->clock = vmr_machine_clock(machine);
+  h->clock_watcher = (vmr_clock_watcher){.changed = clock_changed, .opaque = h};
+  vmr_clock_watch(vmr_machine_clock(machine), &h->clock_watcher);
   reset(h, 0, 0);
   *vcpu = &h->vcpu;
   return 0;

@@ -123,6 +123,21 @@ typedef struct vmr_jump {
 #define VMR_MODE_SUM 2
 #define VMR_MODES 3
 
+/* One instruction as the ISA has it: its line in isa_ops.h and its fields. */
+typedef struct vmr_insn {
+  uint8_t id;     /* VMR_ID_* (decode.h) */
+  uint8_t length; /* in halfwords */
+  uint8_t rd, rs1, rs2;
+  int32_t imm; /* in bytes for branches and jumps; else as the format has it (decode.c) */
+} vmr_insn;
+
+/* Instructions decoded lately: compiled code has few that differ. */
+typedef struct vmr_decoded {
+  uint32_t raw; /* 0, which is no instruction: an empty entry */
+  vmr_insn insn;
+} vmr_decoded;
+#define VMR_DECODED 1024u
+
 /* Addresses low to high, both included; low > high: none. */
 typedef struct vmr_span {
   uint64_t low, high;
@@ -152,7 +167,6 @@ typedef struct vmr_tlb {
 /* What all harts of a machine share. */
 typedef struct vmr_rv64_shared {
   atomic_int references;
-  _Atomic uint64_t start_ns; /* CLOCK_MONOTONIC at the first instruction; 0 before */
   vmr_sbi_console console;
 } vmr_rv64_shared;
 
@@ -168,7 +182,7 @@ typedef struct vmr_mmio_wait {
 
 struct vmr_hart {
   vmr_vcpu vcpu; /* first: see core.h */
-  uint64_t x[33];
+  _Alignas(16) uint64_t x[33];
   uint64_t pc_bias; /* pc = pc_bias + (slot address >> 3) while executing */
   vmr_tlb_entry *load_tlb;
   vmr_tlb_entry *store_tlb;
@@ -207,6 +221,8 @@ struct vmr_hart {
   const vmr_ram *ram; /* where the last translation went; good until the next quiescent point */
   vmr_imsic_file *imsic; /* where its messages arrive, or NULL; it stands still once the machine has started */
   vmr_rv64_shared *shared;
+  const vmr_clock *clock;
+  vmr_clock_watcher clock_watcher; /* wakes it where it waits for a time */
 
   /* Wires from other threads. */
   _Atomic uint32_t ip;       /* pending interrupts, but for the timer's comparison */
@@ -225,6 +241,7 @@ struct vmr_hart {
   uint32_t page_count, page_limit, clock_hand;
   vmr_code_page *hash[VMR_CODE_HASH];
   uint8_t decode_first[32], decode_next[VMR_DECODE_END]; /* rows of isa_ops by major opcode */
+  vmr_decoded decoded[VMR_DECODED];
   vmr_op step[3]; /* one instruction on its own, for an exact bound */
 #ifdef VMR_TRAMPOLINE
   const vmr_op *next_ip;
@@ -281,19 +298,11 @@ void vmr_code_free(vmr_hart *h);
 
 /* ---- decode.c --------------------------------------------------------------------------------------------------- */
 
-/* One instruction as the ISA has it: its line in isa_ops.h and its fields. */
-typedef struct vmr_insn {
-  uint8_t id;     /* VMR_ID_* (decode.h) */
-  uint8_t length; /* in halfwords */
-  uint8_t rd, rs1, rs2;
-  int32_t imm; /* in bytes for branches and jumps; else as the format has it (decode.c) */
-} vmr_insn;
-
 /* false: raw is no instruction of this hart. */
-bool vmr_decode_fields(const vmr_hart *h, uint32_t raw, vmr_insn *insn);
+bool vmr_decode_fields(vmr_hart *h, uint32_t raw, vmr_insn *insn);
 /* Decode raw (4 bytes, or 2 when raw & 3 != 3) into op. slot: its place in its page, or -1 where jumps must not be
  * resolved to slots. */
-void vmr_decode(const vmr_hart *h, uint32_t raw, int slot, vmr_op *op);
+void vmr_decode(vmr_hart *h, uint32_t raw, int slot, vmr_op *op);
 /* Build the index that decoding searches by. */
 void vmr_decode_index(vmr_hart *h);
 /* Choose the better handler of a common special form; fields other than rs1 stay as they are. */
@@ -307,8 +316,10 @@ uint32_t vmr_rvc_expand(uint16_t raw, uint32_t isa);
 
 /* The slot is reached by a jump, and has just been decoded. */
 void vmr_jit_decoded(vmr_hart *h, vmr_code_page *page, uint32_t slot);
-/* The page's bytes have changed, or it is given up. */
+/* The page's bytes have changed. */
 void vmr_jit_forget(vmr_hart *h, vmr_code_page *page);
+/* The page's slots are given up. */
+void vmr_jit_give_up(vmr_hart *h, vmr_code_page *page);
 void vmr_jit_page_free(vmr_code_page *page);
 void vmr_jit_free(vmr_hart *h);
 /* Call the handler so that it may go on in translated code. */

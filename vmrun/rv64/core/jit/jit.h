@@ -15,6 +15,7 @@
 #include "jit_memory.h"
 
 #define VMR_JIT_INSNS 96 /* instructions translated at a time, at most */
+#define VMR_JIT_STUBS (16 * VMR_JIT_INSNS)
 
 /* A jump to a slot of its page that is not translated yet. */
 typedef struct vmr_jit_link {
@@ -33,6 +34,7 @@ struct vmr_jit_page {
 
 typedef struct vmr_jit_insn {
   vmr_insn insn;
+  uint8_t shape, operation; /* jit_ops.h */
   uint16_t slot;
   bool target; /* of a jump of the same code */
   vmr_place at;
@@ -40,9 +42,9 @@ typedef struct vmr_jit_insn {
 
 /* Code beside the straight line, emitted after it. */
 typedef struct vmr_jit_stub {
-  enum { STUB_TAKEN, STUB_LEAVE_TAKEN, STUB_LEAVE_NEXT, STUB_LOAD, STUB_STORE, STUB_HANDLER } kind;
+  enum { STUB_TAKEN, STUB_LEAVE_TAKEN, STUB_LEAVE_NEXT, STUB_LOAD, STUB_STORE, STUB_FP, STUB_HANDLER, STUB_SAME } kind;
   uint16_t slot;
-  uint32_t done;
+  uint32_t done; /* instructions not counted; of STUB_FP: the operation; STUB_SAME: a jump to the stub before it */
   vmr_place jump, resume;
 } vmr_jit_stub;
 
@@ -52,11 +54,13 @@ struct vmr_jit {
   vmr_place thunks[VMR_THUNKS];
   vmr_place start; /* of what is not thunks */
   uint32_t threshold;
+  uint32_t unsettled; /* bytes written since vmr_code_memory_settle */
 
   /* The translation being made. */
   vmr_jit_insn insns[VMR_JIT_INSNS];
   uint32_t count;
-  vmr_jit_stub stubs[2 * VMR_JIT_INSNS];
+  uint8_t index[VMR_PAGE_SLOTS]; /* of a slot's instruction in insns, if it is there */
+  vmr_jit_stub stubs[VMR_JIT_STUBS];
   uint32_t stub_count;
 };
 
@@ -66,8 +70,8 @@ struct vmr_jit {
 vmr_place vmr_jit_code_of(const struct vmr_jit *jit, const vmr_op *op);
 /* Make the slot, decoded if need be, a head. */
 void vmr_jit_head(vmr_hart *h, vmr_code_page *page, uint32_t slot);
-/* The slot's handler when it has no translation. */
-vmr_op_fn *vmr_jit_plain(const vmr_code_page *page, uint32_t slot);
+/* The slot's handler when it has no translation; the slot is decoded. */
+vmr_op_fn *vmr_jit_plain(const struct vmr_jit *jit, const vmr_code_page *page, uint32_t slot);
 /* The code of the slot begins at entry; jumps that waited for it are bound. */
 void vmr_jit_install(struct vmr_jit *jit, vmr_code_page *page, uint32_t slot, vmr_place entry);
 /* The jump leads to the slot once that is translated. */
@@ -75,17 +79,22 @@ void vmr_jit_link_to(struct vmr_jit *jit, vmr_code_page *page, uint32_t slot, vm
 /* Drop all code there is; heads stay as hot as they are. */
 void vmr_jit_flush(vmr_hart *h);
 
+/* Do the operation (SHAPE_FP of jit_ops.h) of the slot, whose rounding mode is a valid one, with FS on. */
+void vmr_jit_fp(vmr_hart *h, const vmr_op *ip, unsigned operation);
+/* Whether its encoding has a rounding mode. */
+bool vmr_jit_fp_rounds(unsigned operation);
+
 /* ---- jit_block.c, jit_translate.c --------------------------------------------------------------------------------- */
 
 /* Collect into jit->insns what is to be translated from the slot on. Returns why it ends. */
 typedef enum vmr_jit_end { END_JUMP, END_NEXT, END_HANDLER, END_PAGE } vmr_jit_end;
 vmr_jit_end vmr_jit_collect(vmr_hart *h, vmr_code_page *page, uint32_t slot, uint32_t *next);
-/* The shape and operation of an instruction. */
-vmr_shape vmr_jit_shape(const vmr_hart *h, const vmr_insn *insn, unsigned *operation);
+/* The collected instruction of the slot, or NULL. */
+vmr_jit_insn *vmr_jit_collected(struct vmr_jit *jit, int slot);
 /* The slot that a branch or jump leads to, or -1: another page. */
 int vmr_jit_target(const vmr_jit_insn *at);
-/* The instruction in the slot. false: there is none, or it reaches into the next page. */
-bool vmr_jit_read(const vmr_hart *h, const vmr_code_page *page, uint32_t slot, vmr_insn *insn);
+/* The instruction in the slot, with its shape. false: there is none, or it reaches into the next page. */
+bool vmr_jit_read(vmr_hart *h, const vmr_code_page *page, uint32_t slot, vmr_jit_insn *at);
 /* Translate from the slot on and install it. false: its instruction is left to its handler. */
 bool vmr_jit_translate(vmr_hart *h, vmr_code_page *page, uint32_t slot);
 #endif

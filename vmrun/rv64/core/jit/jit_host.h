@@ -13,8 +13,7 @@
 typedef struct vmr_emit {
   uint8_t *base; /* where it is written */
   uint8_t *at, *end;
-  const uint8_t *run; /* where base runs */
-  bool full;          /* something did not fit: nothing since the last check is whole */
+  bool full; /* something did not fit, and what was written last is not whole */
 } vmr_emit;
 
 /* A distance from vmr_emit.base: a place in the code, or a jump in it whose target is still open. */
@@ -28,8 +27,10 @@ typedef enum vmr_thunk {
   VMR_THUNK_ENTER,  /* a slot's handler begins with a call of it: fills the homes */
   VMR_THUNK_TAKEN,  /* spill, then the slot's handler, or slice_end when n has come to its end */
   VMR_THUNK_NEXT,   /* spill, then the slot's handler */
+  VMR_THUNK_HANDLER, /* spill, then a handler by its address */
   VMR_THUNK_LOAD,   /* the slot's load or store by the slow path, then back */
   VMR_THUNK_STORE,
+  VMR_THUNK_FP,     /* the slot's arithmetic by vmr_jit_fp, then back */
   VMR_THUNK_FAR,    /* spill, then look up the pc */
   VMR_THUNKS
 } vmr_thunk;
@@ -40,11 +41,12 @@ typedef void vmr_jit_call(vmr_hart *h, const vmr_op *ip, int64_t n, vmr_op_fn *f
 /* C code that thunks lead to. */
 typedef struct vmr_jit_targets {
   vmr_op_fn *slice_end, *trap, *leave, *far;
+  void (*fp)(vmr_hart *h, const vmr_op *ip, unsigned operation);
   uint32_t (*access)(vmr_hart *h, const vmr_op *ip, bool load); /* vmr_access_slow */
 } vmr_jit_targets;
 
 /* Code that one instruction may take, its slow path included, at most. */
-#define VMR_HOST_INSN_BYTES 320u
+#define VMR_HOST_INSN_BYTES 384u
 /* Between the handler of a slot (which starts with the call of VMR_THUNK_ENTER) and its code for those whose homes are
  * filled. */
 extern const uint32_t vmr_host_entry_bytes;
@@ -66,8 +68,24 @@ void vmr_host_fence(vmr_emit *e); /* stores before it are seen before loads afte
  * after that. rd may be 0. */
 vmr_place vmr_host_load(vmr_emit *e, unsigned kind, unsigned rd, unsigned rs1, int32_t imm, vmr_place *resume);
 vmr_place vmr_host_store(vmr_emit *e, unsigned kind, unsigned rs2, unsigned rs1, int32_t imm, vmr_place *resume);
-/* The slow path: the slot ip, before which `done` instructions are not counted yet; then to resume. */
-void vmr_host_slow(vmr_emit *e, vmr_place thunk, const vmr_op *ip, uint32_t done, vmr_place resume);
+/* The slow path: the slot ip, then to resume. with: for LOAD and STORE how many instructions before it are not counted
+ * yet, for FP the operation. */
+void vmr_host_slow(vmr_emit *e, vmr_place thunk, const vmr_op *ip, uint32_t with, vmr_place resume);
+
+/* Jumps of one instruction to its slow path. */
+typedef struct vmr_slow {
+  uint32_t count;
+  vmr_place jumps[12];
+} vmr_slow;
+
+/* Arithmetic that rounds to nearest even, or as its encoding says, while NX is raised. false: all of it is slow. */
+bool vmr_host_fp(vmr_emit *e, unsigned operation, const vmr_insn *insn, vmr_slow *slow);
+void vmr_host_fp_move(vmr_emit *e, vmr_fp_move move, const vmr_insn *insn, vmr_slow *slow);
+/* Jumps where FS is off; where frm is not to nearest even or NX is not raised. */
+void vmr_host_fp_on(vmr_emit *e, vmr_slow *off);
+void vmr_host_fp_nearest(vmr_emit *e, vmr_slow *other);
+/* FS is dirty from here on. */
+void vmr_host_fp_dirty(vmr_emit *e);
 
 /* ---- flow --------------------------------------------------------------------------------------------------------- */
 
@@ -84,6 +102,8 @@ vmr_place vmr_host_branch(vmr_emit *e, vmr_condition when, unsigned rs1, unsigne
 void vmr_host_bind(vmr_emit *e, vmr_place jump, vmr_place target);
 /* To the thunk (TAKEN, NEXT) with the slot ip. */
 void vmr_host_leave(vmr_emit *e, vmr_place thunk, const vmr_op *ip);
+/* To fn for the slot ip, by the thunk HANDLER. */
+void vmr_host_leave_to(vmr_emit *e, vmr_place thunk, const vmr_op *ip, vmr_op_fn *fn);
 /* Go on at pc_bias + offset, done instructions later: by h->jumps, else by the thunk FAR. */
 void vmr_host_far(vmr_emit *e, vmr_place thunk, uint64_t offset, uint32_t done);
 /* The same at (rs1 + imm) & ~1. link: the register that gets pc_bias + after, or 0. misaligned: bits that the target must

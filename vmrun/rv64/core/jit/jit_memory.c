@@ -40,6 +40,8 @@ int vmr_code_memory_new(vmr_code_memory *memory, size_t size) {
   return 0;
 }
 
+void vmr_code_memory_settle(vmr_code_memory *memory) { madvise(memory->write, memory->size, MADV_DONTNEED); }
+
 void vmr_code_memory_free(vmr_code_memory *memory) {
   if (!memory->size) return;
   munmap(memory->write, memory->size);

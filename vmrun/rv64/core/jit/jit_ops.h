@@ -2,6 +2,7 @@
  * interpreter's handler. */
 #ifndef VMR_JIT_OPS_H
 #define VMR_JIT_OPS_H
+#include "fp_api.h"
 
 /* Of 64 bits; W: of the low 32, the result sign-extended. Shift counts are taken modulo the width. */
 typedef enum vmr_alu {
@@ -25,8 +26,19 @@ typedef enum vmr_condition { VMR_EQ, VMR_NE, VMR_LT, VMR_GE, VMR_LTU, VMR_GEU } 
 /* SHAPE_NONE, 0: left to the handler. SHAPE_NOP: nothing to do. */
 typedef enum vmr_shape {
   SHAPE_NONE, SHAPE_RR, SHAPE_RI, SHAPE_R, SHAPE_LUI, SHAPE_AUIPC, SHAPE_LOAD, SHAPE_STORE, SHAPE_BRANCH, SHAPE_JAL,
-  SHAPE_JALR, SHAPE_FENCE
+  SHAPE_JALR, SHAPE_FENCE, SHAPE_FP, SHAPE_FP_MOVE, SHAPE_FP_LOAD, SHAPE_FP_STORE
 } vmr_shape;
+
+/* The operation of SHAPE_FP: VMR_FP_* of fp_api.h, and for the fused ones the signs that are changed before. */
+#define VMR_JIT_FP_OP 63u
+#define VMR_JIT_MINUS_PRODUCT 64u
+#define VMR_JIT_MINUS_ADDEND 128u
+
+/* Of SHAPE_FP_MOVE: rs1 with the sign of rs2, the opposite one, or both signs combined; bits between x and f. */
+typedef enum vmr_fp_move {
+  VMR_MOVE_SIGN_S, VMR_MOVE_NOT_SIGN_S, VMR_MOVE_XOR_SIGN_S, VMR_MOVE_SIGN_D, VMR_MOVE_NOT_SIGN_D, VMR_MOVE_XOR_SIGN_D,
+  VMR_MOVE_X_W, VMR_MOVE_X_D, VMR_MOVE_W_X, VMR_MOVE_D_X
+} vmr_fp_move;
 
 /* The operation of a load or store is its kind (isa_ops.h), of a branch its condition. */
 #define VMR_JIT_OPS(X) \
@@ -58,5 +70,25 @@ typedef enum vmr_shape {
   X(rol, RR, VMR_ALU_ROL) X(ror, RR, VMR_ALU_ROR) X(rori, RI, VMR_ALU_ROR) X(rolw, RR, VMR_ALU_ROLW) \
   X(rorw, RR, VMR_ALU_RORW) X(roriw, RI, VMR_ALU_RORW) X(orc_b, R, VMR_ALU_ORC_B) X(rev8, R, VMR_ALU_REV8) \
   X(bclr, RR, VMR_ALU_BCLR) X(bext, RR, VMR_ALU_BEXT) X(binv, RR, VMR_ALU_BINV) X(bset, RR, VMR_ALU_BSET) \
-  X(bclri, RI, VMR_ALU_BCLR) X(bexti, RI, VMR_ALU_BEXT) X(binvi, RI, VMR_ALU_BINV) X(bseti, RI, VMR_ALU_BSET)
+  X(bclri, RI, VMR_ALU_BCLR) X(bexti, RI, VMR_ALU_BEXT) X(binvi, RI, VMR_ALU_BINV) X(bseti, RI, VMR_ALU_BSET) \
+  X(fadd_s, FP, VMR_FP_ADD_S) X(fsub_s, FP, VMR_FP_SUB_S) X(fmul_s, FP, VMR_FP_MUL_S) X(fdiv_s, FP, VMR_FP_DIV_S) \
+  X(fsqrt_s, FP, VMR_FP_SQRT_S) X(fmin_s, FP, VMR_FP_MIN_S) X(fmax_s, FP, VMR_FP_MAX_S) X(feq_s, FP, VMR_FP_EQ_S) \
+  X(flt_s, FP, VMR_FP_LT_S) X(fle_s, FP, VMR_FP_LE_S) X(fclass_s, FP, VMR_FP_CLASS_S) X(fmadd_s, FP, VMR_FP_FMA_S) \
+  X(fmsub_s, FP, VMR_FP_FMA_S | VMR_JIT_MINUS_ADDEND) X(fnmsub_s, FP, VMR_FP_FMA_S | VMR_JIT_MINUS_PRODUCT) \
+  X(fnmadd_s, FP, VMR_FP_FMA_S | VMR_JIT_MINUS_PRODUCT | VMR_JIT_MINUS_ADDEND) X(fcvt_w_s, FP, VMR_FP_CVT_W_S) \
+  X(fcvt_s_w, FP, VMR_FP_CVT_S_W) X(fcvt_wu_s, FP, VMR_FP_CVT_WU_S) X(fcvt_s_wu, FP, VMR_FP_CVT_S_WU) \
+  X(fcvt_l_s, FP, VMR_FP_CVT_L_S) X(fcvt_s_l, FP, VMR_FP_CVT_S_L) X(fcvt_lu_s, FP, VMR_FP_CVT_LU_S) \
+  X(fcvt_s_lu, FP, VMR_FP_CVT_S_LU) X(fsgnj_s, FP_MOVE, VMR_MOVE_SIGN_S) X(fsgnjn_s, FP_MOVE, VMR_MOVE_NOT_SIGN_S) \
+  X(fsgnjx_s, FP_MOVE, VMR_MOVE_XOR_SIGN_S) X(fadd_d, FP, VMR_FP_ADD_D) X(fsub_d, FP, VMR_FP_SUB_D) \
+  X(fmul_d, FP, VMR_FP_MUL_D) X(fdiv_d, FP, VMR_FP_DIV_D) X(fsqrt_d, FP, VMR_FP_SQRT_D) X(fmin_d, FP, VMR_FP_MIN_D) \
+  X(fmax_d, FP, VMR_FP_MAX_D) X(feq_d, FP, VMR_FP_EQ_D) X(flt_d, FP, VMR_FP_LT_D) X(fle_d, FP, VMR_FP_LE_D) \
+  X(fclass_d, FP, VMR_FP_CLASS_D) X(fmadd_d, FP, VMR_FP_FMA_D) X(fmsub_d, FP, VMR_FP_FMA_D | VMR_JIT_MINUS_ADDEND) \
+  X(fnmsub_d, FP, VMR_FP_FMA_D | VMR_JIT_MINUS_PRODUCT) \
+  X(fnmadd_d, FP, VMR_FP_FMA_D | VMR_JIT_MINUS_PRODUCT | VMR_JIT_MINUS_ADDEND) X(fcvt_w_d, FP, VMR_FP_CVT_W_D) \
+  X(fcvt_d_w, FP, VMR_FP_CVT_D_W) X(fcvt_wu_d, FP, VMR_FP_CVT_WU_D) X(fcvt_d_wu, FP, VMR_FP_CVT_D_WU) \
+  X(fcvt_l_d, FP, VMR_FP_CVT_L_D) X(fcvt_d_l, FP, VMR_FP_CVT_D_L) X(fcvt_lu_d, FP, VMR_FP_CVT_LU_D) \
+  X(fcvt_d_lu, FP, VMR_FP_CVT_D_LU) X(fsgnj_d, FP_MOVE, VMR_MOVE_SIGN_D) X(fsgnjn_d, FP_MOVE, VMR_MOVE_NOT_SIGN_D) \
+  X(fsgnjx_d, FP_MOVE, VMR_MOVE_XOR_SIGN_D) X(fcvt_s_d, FP, VMR_FP_CVT_S_D) X(fcvt_d_s, FP, VMR_FP_CVT_D_S) \
+  X(fmv_x_w, FP_MOVE, VMR_MOVE_X_W) X(fmv_x_d, FP_MOVE, VMR_MOVE_X_D) X(fmv_w_x, FP_MOVE, VMR_MOVE_W_X) \
+  X(fmv_d_x, FP_MOVE, VMR_MOVE_D_X) X(flw, FP_LOAD, 10) X(fld, FP_LOAD, 11) X(fsw, FP_STORE, 10) X(fsd, FP_STORE, 11)
 #endif

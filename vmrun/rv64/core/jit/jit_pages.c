@@ -16,7 +16,12 @@ vmr_place vmr_jit_code_of(const struct vmr_jit *jit, const vmr_op *op) {
   return (vmr_place)((uintptr_t)op->fn - (uintptr_t)jit->memory.run) + vmr_host_entry_bytes;
 }
 
-vmr_op_fn *vmr_jit_plain(const vmr_code_page *page, uint32_t slot) {
+static bool is_head(const struct vmr_jit *jit, const vmr_op *op) {
+  return op->fn == vmr_op_profile || is_code(jit, op->fn);
+}
+
+vmr_op_fn *vmr_jit_plain(const struct vmr_jit *jit, const vmr_code_page *page, uint32_t slot) {
+  if (!is_head(jit, &page->ops[slot])) return page->ops[slot].fn;
   return (vmr_op_fn *)((intptr_t)vmr_op_decode + page->jit->plain[slot]);
 }
 
@@ -27,7 +32,7 @@ static bool has_page(vmr_code_page *page) {
 
 void vmr_jit_head(vmr_hart *h, vmr_code_page *page, uint32_t slot) {
   vmr_op *op = &page->ops[slot];
-  if (op->fn == vmr_op_profile || is_code(h->jit, op->fn)) return;
+  if (is_head(h->jit, op)) return;
   if (op->fn == vmr_op_decode) vmr_code_decode_slot(h, page, slot);
   if (op->fn == vmr_op_straddle || op->fn == vmr_op_illegal || !has_page(page)) return;
   page->jit->plain[slot] = (int32_t)((intptr_t)op->fn - (intptr_t)vmr_op_decode);
@@ -67,29 +72,36 @@ void vmr_jit_install(struct vmr_jit *jit, vmr_code_page *page, uint32_t slot, vm
 
 /* ---- dropping ----------------------------------------------------------------------------------------------------- */
 
-void vmr_jit_forget(vmr_hart *h, vmr_code_page *page) {
+void vmr_jit_give_up(vmr_hart *h, vmr_code_page *page) {
   if (!page->jit) return;
-  for (uint32_t i = 0; i < VMR_PAGE_SLOTS; i++)
-    if (page->ops[i].fn == vmr_op_profile || is_code(h->jit, page->ops[i].fn)) page->ops[i].fn = vmr_op_decode;
   page->jit->link_count = 0;
   if (!page->jit->live) return;
   page->jit->live = false;
   VMR_COUNT(h, jit_drops);
-  vmr_fetch_epoch(h); /* vmr_hart.jumps may lead to it */
+  vmr_fetch_epoch(h); /* vmr_hart.jumps may lead to its code */
+}
+
+void vmr_jit_forget(vmr_hart *h, vmr_code_page *page) {
+  if (!page->jit) return;
+  for (uint32_t i = 0; i < VMR_PAGE_SLOTS; i++)
+    if (is_head(h->jit, &page->ops[i])) page->ops[i].fn = vmr_op_decode;
+  vmr_jit_give_up(h, page);
 }
 
 void vmr_jit_flush(vmr_hart *h) {
   struct vmr_jit *jit = h->jit;
   for (uint32_t p = 0; p < h->page_count; p++) {
     vmr_code_page *page = h->pages[p];
-    if (!page->jit || !page->jit->live) continue;
+    if (!page->jit) continue;
+    page->jit->link_count = 0;
+    if (!page->jit->live) continue;
     for (uint32_t i = 0; i < VMR_PAGE_SLOTS; i++)
       if (is_code(jit, page->ops[i].fn)) page->ops[i].fn = vmr_op_profile;
-    page->jit->link_count = 0;
     page->jit->live = false;
     VMR_COUNT(h, jit_drops);
   }
   jit->out.at = jit->out.base + jit->start;
+  jit->out.full = false;
   vmr_fetch_epoch(h);
 }
 

@@ -7,44 +7,45 @@
 #include "jit.h"
 
 #define PAGE_ROUND(bytes) (((bytes) + VMR_PAGE_MASK) & ~VMR_PAGE_MASK)
+#define SETTLE_BYTES (1u << 20)
 #define MOST_CODE (512u << 20) /* jumps reach 2 GiB */
 
 /* ---- what the interpreter calls ----------------------------------------------------------------------------------- */
 
-static uint64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
-
 static bool translate(vmr_hart *h, vmr_code_page *page, uint32_t slot) {
-  uint64_t from = now_ns();
+  uint64_t from = vmr_host_ns();
   vmr_place began = vmr_here(&h->jit->out);
   bool made = vmr_jit_translate(h, page, slot);
   vmr_place ended = vmr_here(&h->jit->out);
-  __atomic_store_n(&h->stats.jit_ns, h->stats.jit_ns + (now_ns() - from), __ATOMIC_RELAXED);
+  __atomic_store_n(&h->stats.jit_ns, h->stats.jit_ns + (vmr_host_ns() - from), __ATOMIC_RELAXED);
   if (!made) return false;
   VMR_COUNT(h, jit_blocks);
   if (ended < began) began = h->jit->start; /* the memory was begun anew */
   __atomic_store_n(&h->stats.jit_bytes, h->stats.jit_bytes + (ended - began), __ATOMIC_RELAXED);
+  h->jit->unsettled += ended - began;
+  if (h->jit->unsettled > SETTLE_BYTES) {
+    vmr_code_memory_settle(&h->jit->memory);
+    h->jit->unsettled = 0;
+  }
   return true;
 }
 
-/* What to do at the head ip. */
+/* What to do at the head ip for this time, or NULL: what its slot has now. */
 static __attribute__((noinline)) vmr_op_fn *profile(vmr_hart *h, const vmr_op *ip) {
   vmr_code_page *page = vmr_code_page_of(h, ip);
   uint32_t slot = (uint32_t)(ip - page->ops);
   uint8_t *heat = &page->jit->heat[slot];
   if (*heat + 1u < h->jit->threshold) {
     ++*heat;
-    return vmr_jit_plain(page, slot);
+    return vmr_jit_plain(h->jit, page, slot);
   }
-  if (!translate(h, page, slot)) page->ops[slot].fn = vmr_jit_plain(page, slot);
-  return page->ops[slot].fn;
+  if (!translate(h, page, slot)) page->ops[slot].fn = vmr_jit_plain(h->jit, page, slot);
+  return NULL;
 }
 
 VMR_HANDLER(profile) {
   vmr_op_fn *fn = profile(h, ip);
+  if (!fn) DISPATCH(ip, n); /* translated code saves no registers: a handler of C does not call it, it goes on in it */
   VMR_TAIL fn(h, ip, n);
 }
 
@@ -65,13 +66,11 @@ VMR_HANDLER(far) {
 /* What follows a slot that was decoded is decoded with it, so that what is decoded later is mostly what jumps lead to. */
 void vmr_jit_decoded(vmr_hart *h, vmr_code_page *page, uint32_t slot) {
   for (uint32_t at = slot;;) {
-    vmr_jit_insn insn = {.slot = (uint16_t)at};
-    unsigned operation;
-    if (!vmr_jit_read(h, page, at, &insn.insn)) break;
-    vmr_shape shape = vmr_jit_shape(h, &insn.insn, &operation);
-    int target = shape == SHAPE_BRANCH || shape == SHAPE_JAL ? vmr_jit_target(&insn) : -1;
+    vmr_jit_insn insn;
+    if (!vmr_jit_read(h, page, at, &insn)) break;
+    int target = insn.shape == SHAPE_BRANCH || insn.shape == SHAPE_JAL ? vmr_jit_target(&insn) : -1;
     if (target >= 0) vmr_jit_head(h, page, (uint32_t)target);
-    if (shape == SHAPE_NONE || shape == SHAPE_JAL || shape == SHAPE_JALR) break;
+    if (insn.shape == SHAPE_NONE || insn.shape == SHAPE_JAL || insn.shape == SHAPE_JALR) break;
     at += insn.insn.length;
     if (at >= VMR_PAGE_SLOTS || page->ops[at].fn != vmr_op_decode) break;
     vmr_code_decode_slot(h, page, at);
@@ -105,11 +104,10 @@ static int make(vmr_hart *h, uint32_t threshold, size_t bytes) {
     free(jit);
     return rc;
   }
-  jit->out = (vmr_emit){
-      .base = jit->memory.write, .at = jit->memory.write, .end = jit->memory.write + bytes, .run = jit->memory.run};
+  jit->out = (vmr_emit){.base = jit->memory.write, .at = jit->memory.write, .end = jit->memory.write + bytes};
   jit->threshold = threshold;
   vmr_host_thunks(&jit->out, jit->thunks,
-                  &(vmr_jit_targets){vmr_op_slice_end, vmr_op_trap, vmr_op_leave, vmr_op_far, vmr_access_slow});
+                  &(vmr_jit_targets){vmr_op_slice_end, vmr_op_trap, vmr_op_leave, vmr_op_far, vmr_jit_fp, vmr_access_slow});
   jit->start = vmr_here(&jit->out);
   h->jit = jit;
   return 0;

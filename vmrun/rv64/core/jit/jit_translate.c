@@ -8,6 +8,10 @@ typedef struct vmr_making {
   vmr_code_page *page;
   vmr_emit *out;
   uint32_t done;
+  /* Known here, until code is entered from elsewhere: */
+  bool fp_on;      /* FS is not off */
+  bool fp_nearest; /* rounding is to nearest even, and NX is raised */
+  bool fp_dirty;   /* FS is dirty */
 } vmr_making;
 
 static void stub(const vmr_making *m, vmr_jit_stub made) { m->jit->stubs[m->jit->stub_count++] = made; }
@@ -16,9 +20,8 @@ static uint64_t offset_of(const vmr_making *m, int slot) { return (uintptr_t)(m-
 
 /* The collected instruction of the slot that code can be entered at, or NULL. */
 static const vmr_jit_insn *inside(const vmr_making *m, uint32_t slot) {
-  for (uint32_t i = 0; i < m->jit->count; i++)
-    if (m->jit->insns[i].slot == slot && (m->jit->insns[i].target || !i)) return &m->jit->insns[i];
-  return NULL;
+  const vmr_jit_insn *at = vmr_jit_collected(m->jit, (int)slot);
+  return at && (at->target || at == m->jit->insns) ? at : NULL;
 }
 
 /* The instruction at hand is a jump to the slot: count it and go there. */
@@ -76,6 +79,55 @@ static void access(vmr_making *m, const vmr_jit_insn *at, unsigned kind, bool lo
   m->done++;
 }
 
+/* ---- floating point: what is not as it mostly is goes to the handler, and code goes on at the next head ----------- */
+
+static void stubs(const vmr_making *m, vmr_jit_stub made, const vmr_slow *slow) {
+  for (uint32_t i = 0; i < slow->count; i++) {
+    made.jump = slow->jumps[i];
+    if (i) made.kind = STUB_SAME;
+    stub(m, made);
+  }
+}
+
+static void fp_require(vmr_making *m, const vmr_jit_insn *at, bool nearest) {
+  vmr_slow off = {0};
+  if (!m->fp_on) vmr_host_fp_on(m->out, &off);
+  if (nearest && !m->fp_nearest) vmr_host_fp_nearest(m->out, &off);
+  stubs(m, (vmr_jit_stub){.kind = STUB_HANDLER, .slot = at->slot, .done = m->done}, &off);
+  m->fp_on = true;
+  m->fp_nearest = m->fp_nearest || nearest;
+}
+
+static void fp_dirty(vmr_making *m) {
+  if (!m->fp_dirty) vmr_host_fp_dirty(m->out);
+  m->fp_dirty = true;
+}
+
+static void fp(vmr_making *m, const vmr_jit_insn *at, unsigned operation) {
+  vmr_slow slow = {0};
+  fp_require(m, at, vmr_jit_fp_rounds(operation));
+  if (!vmr_host_fp(m->out, operation, &at->insn, &slow)) slow = (vmr_slow){.count = 1, .jumps = {vmr_host_jump(m->out)}};
+  unsigned op = operation & VMR_JIT_FP_OP;
+  if (op != VMR_FP_CLASS_S && op != VMR_FP_CLASS_D) fp_dirty(m);
+  stubs(m, (vmr_jit_stub){.kind = STUB_FP, .slot = at->slot, .done = operation, .resume = vmr_here(m->out)}, &slow);
+  m->done++;
+}
+
+static void fp_move(vmr_making *m, const vmr_jit_insn *at, vmr_fp_move move) {
+  vmr_slow slow = {0};
+  fp_require(m, at, false);
+  vmr_host_fp_move(m->out, move, &at->insn, &slow);
+  if (move != VMR_MOVE_X_W && move != VMR_MOVE_X_D) fp_dirty(m);
+  stubs(m, (vmr_jit_stub){.kind = STUB_HANDLER, .slot = at->slot, .done = m->done}, &slow);
+  m->done++;
+}
+
+static void fp_access(vmr_making *m, const vmr_jit_insn *at, unsigned kind, bool load) {
+  fp_require(m, at, false);
+  access(m, at, kind, load);
+  if (load) fp_dirty(m);
+}
+
 /* Forms that have a simpler one. */
 static void alu(vmr_making *m, const vmr_insn *insn, vmr_shape shape, vmr_alu operation) {
   unsigned rd = insn->rd, rs1 = insn->rs1;
@@ -106,8 +158,8 @@ static void fence(vmr_making *m, int32_t raw) {
 }
 
 static void instruction(vmr_making *m, const vmr_jit_insn *at, const vmr_jit_insn *next) {
-  unsigned operation;
-  vmr_shape shape = vmr_jit_shape(m->h, &at->insn, &operation);
+  vmr_shape shape = (vmr_shape)at->shape;
+  unsigned operation = at->operation;
   switch (shape) {
   case SHAPE_RR:
   case SHAPE_RI:
@@ -120,6 +172,10 @@ static void instruction(vmr_making *m, const vmr_jit_insn *at, const vmr_jit_ins
   case SHAPE_JAL: jal(m, at, next); break;
   case SHAPE_JALR: jalr(m, at); break;
   case SHAPE_FENCE: fence(m, at->insn.imm); break;
+  case SHAPE_FP: fp(m, at, operation); break;
+  case SHAPE_FP_MOVE: fp_move(m, at, (vmr_fp_move)operation); break;
+  case SHAPE_FP_LOAD: fp_access(m, at, operation, true); break;
+  case SHAPE_FP_STORE: fp_access(m, at, operation, false); break;
   case SHAPE_NONE: break;
   }
 }
@@ -152,7 +208,8 @@ static void lead(const vmr_making *m, vmr_place jump, uint32_t slot, vmr_place l
   vmr_jit_head(m->h, m->page, slot);
 }
 
-static void emit_stub(const vmr_making *m, const vmr_jit_stub *s) {
+/* before: where the stub before it begins. Returned: where this one does. */
+static vmr_place emit_stub(const vmr_making *m, const vmr_jit_stub *s, vmr_place before) {
   const vmr_op *ip = &m->page->ops[s->slot];
   vmr_place here = vmr_here(m->out);
   switch (s->kind) {
@@ -177,12 +234,20 @@ static void emit_stub(const vmr_making *m, const vmr_jit_stub *s) {
     vmr_host_bind(m->out, s->jump, here);
     vmr_host_slow(m->out, m->jit->thunks[s->kind == STUB_LOAD ? VMR_THUNK_LOAD : VMR_THUNK_STORE], ip, s->done, s->resume);
     break;
+  case STUB_FP:
+    vmr_host_bind(m->out, s->jump, here);
+    vmr_host_slow(m->out, m->jit->thunks[VMR_THUNK_FP], ip, s->done, s->resume);
+    break;
   case STUB_HANDLER:
     vmr_host_bind(m->out, s->jump, here);
     vmr_host_retire(m->out, s->done);
-    vmr_host_leave(m->out, m->jit->thunks[VMR_THUNK_NEXT], ip);
+    vmr_host_leave_to(m->out, m->jit->thunks[VMR_THUNK_HANDLER], ip, vmr_jit_plain(m->jit, m->page, s->slot));
     break;
+  case STUB_SAME:
+    vmr_host_bind(m->out, s->jump, before);
+    return before;
   }
+  return here;
 }
 
 /* Entries for those who come from outside, at the head and at what this code jumps to itself. */
@@ -228,12 +293,17 @@ bool vmr_jit_translate(vmr_hart *h, vmr_code_page *page, uint32_t slot) {
     if (at->target) {
       vmr_host_retire(m.out, m.done);
       m.done = 0;
+      m.fp_on = m.fp_nearest = m.fp_dirty = false;
     }
     at->at = vmr_here(m.out);
     instruction(&m, at, i + 1 < jit->count ? at + 1 : NULL);
   }
   finish(&m, end, next);
-  for (uint32_t i = 0; i < jit->stub_count; i++) emit_stub(&m, &jit->stubs[i]);
+  for (uint32_t i = 0, last = 0; i < jit->stub_count; i++) last = emit_stub(&m, &jit->stubs[i], last);
+  if (m.out->full) { /* an instruction took more than VMR_HOST_INSN_BYTES */
+    vmr_jit_flush(h);
+    return false;
+  }
   vmr_jit_install(jit, page, slot, entry);
   enter_inside(&m);
   if (end == END_HANDLER) back_after(&m, next);

@@ -14,6 +14,11 @@ void vmr_jit_forget(vmr_hart *h, vmr_code_page *page) {
   (void)page;
 }
 
+void vmr_jit_give_up(vmr_hart *h, vmr_code_page *page) {
+  (void)h;
+  (void)page;
+}
+
 void vmr_jit_page_free(vmr_code_page *page) { (void)page; }
 
 void vmr_jit_free(vmr_hart *h) { (void)h; }

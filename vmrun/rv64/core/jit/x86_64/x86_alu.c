@@ -1,7 +1,8 @@
 /* Integer arithmetic and logic of the translator on x86-64. */
 #include "x86_asm.h"
 
-/* Chosen by how often they are used: a boot of Linux, and loops of compiled C. */
+/* What the code of a boot of Linux names most (x15, x2, x14, x10, x13, x9, x12, x8, x11; x1 is of calls and returns), and x16,
+ * which loops of compiled C use. */
 const uint8_t vmr_x86_homes[32] = {
     [0] = NO_HOME, [1] = NO_HOME, [2] = R12,     [3] = NO_HOME, [4] = NO_HOME, [5] = NO_HOME, [6] = NO_HOME, [7] = NO_HOME,
     [8] = R13,     [9] = R14,     [10] = R8,     [11] = R11,    [12] = R10,    [13] = R9,     [14] = RDI,    [15] = RSI,
@@ -11,15 +12,7 @@ const uint8_t vmr_x86_homes[32] = {
 };
 
 bool vmr_host_has(vmr_alu alu) {
-  switch (alu) {
-  case VMR_ALU_CLZ:
-  case VMR_ALU_CLZW: return __builtin_cpu_supports("lzcnt");
-  case VMR_ALU_CTZ:
-  case VMR_ALU_CTZW: return __builtin_cpu_supports("bmi");
-  case VMR_ALU_CPOP:
-  case VMR_ALU_CPOPW: return __builtin_cpu_supports("popcnt");
-  default: return true;
-  }
+  return (alu != VMR_ALU_CPOP && alu != VMR_ALU_CPOPW) || __builtin_cpu_supports("popcnt");
 }
 
 void vmr_host_const(vmr_emit *e, unsigned rd, uint64_t value) {
@@ -347,6 +340,16 @@ static void or_combine(vmr_emit *e, unsigned rd, unsigned rs1) {
   set(e, rd, RAX);
 }
 
+/* BSF, and BSR, which counts from the other end. Without a bit set they set ZF alone, and leave none. */
+static void count_zeros(vmr_emit *e, bool leading, uint32_t how, unsigned rd, unsigned rs1) {
+  uint32_t bits = how & W ? 64 : 32;
+  op_g(e, how, leading ? 0x0fbd : 0x0fbc, RAX, rs1);
+  mov_const(e, RCX, leading ? 2 * bits - 1 : bits); /* not 0, so by MOV, which leaves the flags */
+  op_rr(e, 0, 0x0f40 | CC_E, RAX, RCX);
+  if (leading) op_ri(e, 0, X_XOR, RAX, (int32_t)(bits - 1));
+  set(e, rd, RAX);
+}
+
 void vmr_host_unary(vmr_emit *e, vmr_alu alu, unsigned rd, unsigned rs1) {
   unsigned to = result(rd);
   switch (alu) {
@@ -365,11 +368,11 @@ void vmr_host_unary(vmr_emit *e, vmr_alu alu, unsigned rd, unsigned rs1) {
     opcode(e, W, 0x0fc8 | (to & 7), 0, 0, to);
     break;
   case VMR_ALU_ORC_B: or_combine(e, rd, rs1); return;
-  case VMR_ALU_CLZ: op_g(e, P_F3 | W, 0x0fbd, to, rs1); break;
-  case VMR_ALU_CTZ: op_g(e, P_F3 | W, 0x0fbc, to, rs1); break;
+  case VMR_ALU_CLZ: count_zeros(e, true, W, rd, rs1); return;
+  case VMR_ALU_CTZ: count_zeros(e, false, W, rd, rs1); return;
   case VMR_ALU_CPOP: op_g(e, P_F3 | W, 0x0fb8, to, rs1); break;
-  case VMR_ALU_CLZW: op_g(e, P_F3, 0x0fbd, to, rs1); break;
-  case VMR_ALU_CTZW: op_g(e, P_F3, 0x0fbc, to, rs1); break;
+  case VMR_ALU_CLZW: count_zeros(e, true, 0, rd, rs1); return;
+  case VMR_ALU_CTZW: count_zeros(e, false, 0, rd, rs1); return;
   case VMR_ALU_CPOPW: op_g(e, P_F3, 0x0fb8, to, rs1); break;
   default: return; /* those of two operands */
   }

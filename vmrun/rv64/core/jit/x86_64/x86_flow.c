@@ -24,11 +24,19 @@ static void ret(vmr_emit *e) { put8(e, 0xc3); }
 static const uint8_t saved[] = {RBX, RBP, R12, R13, R14, R15};
 #define SAVED (sizeof saved / sizeof *saved)
 
-/* call(h, ip, n, fn). Translated code runs with the stack as a handler finds it: 8 below a multiple of 16. */
+#define MXCSR_DEFAULT 0x1f80u /* to nearest even, subnormals as they are, no exception traps */
+
+/* call(h, ip, n, fn). Translated code runs with the stack as a handler finds it: 8 below a multiple of 16. MXCSR is the
+ * default one meanwhile, whatever a library of the process has made of it. */
 static void thunk_call(vmr_emit *e) {
   for (unsigned i = 0; i < SAVED; i++) push(e, saved[i]);
   op_ri(e, W, X_SUB, RSP, 8);
+  op_rm(e, 0, 0x0fae, 3, RSP, 0); /* stmxcsr */
+  op_rm(e, 0, 0xc7, 0, RSP, 4);
+  put32(e, MXCSR_DEFAULT);
+  op_rm(e, 0, 0x0fae, 2, RSP, 4); /* ldmxcsr */
   op_rr(e, 0, 0xff, 2, RCX);
+  op_rm(e, 0, 0x0fae, 2, RSP, 0);
   op_ri(e, W, X_ADD, RSP, 8);
   for (unsigned i = SAVED; i-- > 0;) pop(e, saved[i]);
   ret(e);
@@ -74,16 +82,37 @@ static void thunk_next(vmr_emit *e) {
   dispatch(e);
 }
 
+/* RCX: the handler. */
+static void thunk_handler(vmr_emit *e) {
+  spill(e);
+  arguments(e);
+  op_rr(e, 0, 0xff, 4, RCX);
+}
+
+/* fn(h, RAX, RDX). The homes are spilled. */
+static void call_c(vmr_emit *e, uintptr_t fn) {
+  op_rm(e, W, 0x8d, RDI, HART, -BIAS);
+  mov_rr(e, RSI, RAX);
+  mov_const(e, RAX, fn);
+  op_rr(e, 0, 0xff, 2, RAX);
+}
+
+/* RAX: ip; ECX: the operation. */
+static void thunk_fp(vmr_emit *e, const vmr_jit_targets *targets) {
+  spill(e);
+  mov_rr(e, RDX, RCX);
+  call_c(e, (uintptr_t)targets->fp);
+  fill(e);
+  ret(e);
+}
+
 /* RAX: ip; ECX: instructions before it that are not counted yet. R12 and R13 hold both over the call. */
 static void thunk_access(vmr_emit *e, bool load, const vmr_jit_targets *targets) {
   spill(e);
   mov_rr(e, R12, RAX);
   mov_rr(e, R13, RCX);
-  mov_rr(e, RSI, RAX);
   mov_const(e, RDX, load);
-  op_rm(e, W, 0x8d, RDI, HART, -BIAS);
-  mov_const(e, RAX, (uintptr_t)targets->access);
-  op_rr(e, 0, 0xff, 2, RAX);
+  call_c(e, (uintptr_t)targets->access);
   op_rr(e, 0, 0x85, RAX, RAX);
   vmr_place failed = short_if(e, CC_NE);
   fill(e);
@@ -119,8 +148,10 @@ void vmr_host_thunks(vmr_emit *e, vmr_place thunks[VMR_THUNKS], const vmr_jit_ta
     case VMR_THUNK_ENTER: thunk_enter(e); break;
     case VMR_THUNK_TAKEN: thunk_taken(e, targets->slice_end); break;
     case VMR_THUNK_NEXT: thunk_next(e); break;
+    case VMR_THUNK_HANDLER: thunk_handler(e); break;
     case VMR_THUNK_LOAD: thunk_access(e, true, targets); break;
     case VMR_THUNK_STORE: thunk_access(e, false, targets); break;
+    case VMR_THUNK_FP: thunk_fp(e, targets); break;
     case VMR_THUNK_FAR: thunk_far(e, targets->far); break;
     case VMR_THUNKS: break;
     }
@@ -165,6 +196,11 @@ vmr_place vmr_host_branch(vmr_emit *e, vmr_condition when, unsigned rs1, unsigne
 void vmr_host_leave(vmr_emit *e, vmr_place thunk, const vmr_op *ip) {
   mov_const(e, RAX, (uintptr_t)ip);
   jump_to(e, thunk);
+}
+
+void vmr_host_leave_to(vmr_emit *e, vmr_place thunk, const vmr_op *ip, vmr_op_fn *fn) {
+  mov_const(e, RCX, (uintptr_t)fn);
+  vmr_host_leave(e, thunk, ip);
 }
 
 #define JUMP_AT(field) ((int32_t)(offsetof(vmr_hart, jumps) + offsetof(vmr_jump, field)) - BIAS)
@@ -237,12 +273,24 @@ static unsigned look_up_data(vmr_emit *e, unsigned size, unsigned rs1, int32_t i
   return address;
 }
 
+#define KIND_F 8u /* and above: of f registers, 10 single, 11 double */
+
 vmr_place vmr_host_load(vmr_emit *e, unsigned kind, unsigned rd, unsigned rs1, int32_t imm, vmr_place *resume) {
   static const struct {
     uint32_t how, op;
   } loads[] = {{W, 0x0fbe}, {W, 0x0fbf}, {W, 0x63}, {W, 0x8b}, {0, 0x0fb6}, {0, 0x0fb7}, {0, 0x8b}};
   vmr_place slow;
   unsigned address = look_up_data(e, 1u << (kind & 3), rs1, imm, AT(load_tlb), &slow);
+  if (kind >= KIND_F) {
+    op_rx(e, kind & 1 ? W : 0, 0x8b, RAX, address, RCX, 0, 0);
+    op_rm(e, kind & 1 ? W : 0, 0x89, RAX, HART, AT_F(rd));
+    if (!(kind & 1)) { /* a single stands in a box of ones */
+      op_rm(e, 0, 0xc7, 0, HART, AT_F(rd) + 4);
+      put32(e, 0xffffffff);
+    }
+    *resume = vmr_here(e);
+    return slow;
+  }
   unsigned to = rd ? result(rd) : RAX;
   op_rx(e, loads[kind].how, loads[kind].op, to, address, RCX, 0, 0);
   if (rd) done(e, rd);
@@ -257,16 +305,17 @@ vmr_place vmr_host_store(vmr_emit *e, unsigned kind, unsigned rs2, unsigned rs1,
   vmr_place slow;
   unsigned address = look_up_data(e, 1u << (kind & 3), rs1, imm, AT(store_tlb), &slow);
   unsigned value = RDX;
-  if (has_home(rs2)) value = home(rs2);
+  if (kind >= KIND_F) load64(e, RDX, AT_F(rs2));
+  else if (has_home(rs2)) value = home(rs2);
   else get(e, RDX, rs2);
   op_rx(e, stores[kind & 3].how, stores[kind & 3].op, value, address, RCX, 0, 0);
   *resume = vmr_here(e);
   return slow;
 }
 
-void vmr_host_slow(vmr_emit *e, vmr_place thunk, const vmr_op *ip, uint32_t done, vmr_place resume) {
+void vmr_host_slow(vmr_emit *e, vmr_place thunk, const vmr_op *ip, uint32_t with, vmr_place resume) {
   mov_const(e, RAX, (uintptr_t)ip);
-  mov_const(e, RCX, done);
+  mov_const(e, RCX, with);
   call_to(e, thunk);
   jump_to(e, resume);
 }
