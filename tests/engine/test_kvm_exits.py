@@ -27,6 +27,7 @@ from kvm_kit import (
 
 from patience import patience
 from vmrun._core import ffi, lib
+from vmrun.core.line import nowhere
 from vmrun.kvm.vm import counters, fault
 
 MMIO = 0x1000_0000
@@ -165,7 +166,7 @@ def test_c_serves_ports_without_python() -> None:
         with lab("long", irqchip=None) as made:
             uart = ffi.new("vmr_uart16550 **")
             made.core.check(
-                lib.vmr_uart16550_new(made.core.handle, lib.VMR_PIO | 0x3F8, 8, 4, -1, writer, uart), "uart"
+                lib.vmr_uart16550_new(made.core.handle, lib.VMR_PIO | 0x3F8, 8, nowhere(), -1, writer, uart), "uart"
             )
             made.core.write_ram(BUFFER, b"hello from the guest\n")
             made.core.start()
