@@ -105,10 +105,9 @@ int vmr_bus_add(vmr_machine *machine, uint64_t gpa, uint64_t size, const vmr_bus
 int vmr_bus_attach(vmr_machine *machine, uint64_t gpa, uint64_t size, const vmr_bus_ops *ops, void *device,
                    vmr_window **window);
 
-/* Both return VMR_BUS_DONE, VMR_BUS_PYTHON (leave with MMIO exits, as vmr_bus_ask and take on *left have it: see
- * core_api.h; without it *left is as it was) or VMR_BUS_NONE (raise an
- * access fault; counted by the bus). Any width but 1, 2, 4 and 8, and an access across a window's end, is VMR_BUS_NONE.
- * The caller is inside as a reader on the bus. */
+/* Both return VMR_BUS_DONE, VMR_BUS_PYTHON (leave with MMIO exits, as vmr_bus_ask and vmr_bus_take make them of *left, which
+ * is set for this outcome alone) or VMR_BUS_NONE (raise an access fault; counted by the bus). Any width but 1, 2, 4 and 8,
+ * and an access across a window's end, is VMR_BUS_NONE. The caller is inside as a reader on the bus. */
 int vmr_bus_read(vmr_machine *machine, uint64_t gpa, uint32_t size, uint64_t *value, vmr_bus_access *left);
 int vmr_bus_write(vmr_machine *machine, uint64_t gpa, uint32_t size, uint64_t value, vmr_bus_access *left);
 
