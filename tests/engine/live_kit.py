@@ -10,10 +10,11 @@ from typing import Any
 from rv64_priv_kit import ALL, CODE, HANDLER, HEADER, OUT, POWEROFF, RAM, RAM_SIZE, TIMEBASE, Trap
 from rv64asm import Asm
 
+from patience import patience
 from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
 
-SECONDS = 60
+SECONDS = patience(20)
 REGION = 0x4000_0000
 WINDOW = 0x1000_0000
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from patience import patience
 from vmrun._core import ffi, lib
 from vmrun.core.clock import NEVER
 from vmrun.core.machine import CoreMachine
@@ -195,7 +196,7 @@ def test_a_sleeping_hart_wakes_when_its_time_has_come() -> None:
         thread.join(0.05)
         assert thread.is_alive(), "50 ticks of 100 ns have not passed"
         clock.advance(1)
-        thread.join(20)
+        thread.join(patience(20))
         assert not thread.is_alive() and hart.exit.kind == lib.VMR_EXIT_SYSTEM
         assert hart.get(TIME) == 50
 

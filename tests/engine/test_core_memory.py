@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from dev_kit import VIRTIO, Bench, bench
-from live_kit import REGION, WINDOW, Cell, Soft, machine
+from live_kit import REGION, SECONDS, WINDOW, Cell, Soft, machine
 from rv64_priv_kit import RAM, RAM_SIZE, A, D, R, V, W, X, leaf
 
 from vmrun._core import lib
@@ -509,7 +509,7 @@ def test_a_window_is_removed_when_the_last_access_has_left_it(soft: Machines) ->
     class Slow:
         def read(self, offset: int, size: int) -> int:
             entered.set()
-            leave.wait(60)
+            leave.wait(SECONDS)
             order.append("read")
             return 1
 
@@ -520,7 +520,7 @@ def test_a_window_is_removed_when_the_last_access_has_left_it(soft: Machines) ->
         window = made.core.claim(WINDOW, 16, Slow())
         made.load(f"li s1, {WINDOW}; lw t0, 0(s1); sd t0, 0(s0)")
         made.start()
-        assert entered.wait(60)
+        assert entered.wait(SECONDS)
 
         def remove() -> None:
             window.remove()

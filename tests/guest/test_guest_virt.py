@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from said import said
 
 from patience import patience
 from vmrun.errors import ArtifactError
@@ -56,7 +57,7 @@ def run(plan: MachinePlan, version: int, folder: Path) -> tuple[int, str]:
     command += ["-device", "virtio-blk-device,drive=scratch,serial=scratch,bus=virtio-mmio-bus.0"]
     command += ["-device", "virtio-rng-device,bus=virtio-mmio-bus.2"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience(180))
-    return done.returncode, done.stdout.decode("utf-8", "replace") + done.stderr.decode("utf-8", "replace")
+    return done.returncode, said(done)
 
 
 @pytest.mark.parametrize("version", [3, 2])

@@ -11,6 +11,8 @@ import struct
 import subprocess
 from pathlib import Path
 
+from said import said
+
 from patience import patience
 from vmrun.boot.x86_memory import FIRMWARE, MP_POINTER
 from vmrun.plan.model import Blob, MachinePlan
@@ -76,4 +78,4 @@ def run(plan: MachinePlan, folder: Path, *more: str, timeout_s: float = 180) -> 
         path.write_bytes(_content(blob))
         command += ["-device", f"loader,file={path},addr={blob.gpa:#x},force-raw=on"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience(timeout_s))
-    return done.returncode, done.stdout.decode("utf-8", "replace") + done.stderr.decode("utf-8", "replace")
+    return done.returncode, said(done)

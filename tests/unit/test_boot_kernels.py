@@ -222,7 +222,9 @@ def test_images_unpack_as_the_kernels_build_packs_them(data: bytes, tmp_path: Pa
 def test_images_unpack_by_a_tool(tool: str, options: tuple[str, ...], tmp_path: Path) -> None:
     if shutil.which(tool) is None:
         pytest.skip(f"needs {tool}")
-    data = subprocess.run([tool, "-c", *options], input=LARGE, capture_output=True, check=True, timeout=60).stdout
+    data = subprocess.run(
+        [tool, "-c", *options], input=LARGE, capture_output=True, check=True, timeout=patience(60)
+    ).stdout
     assert unpacked(data, tmp_path) == LARGE
 
 

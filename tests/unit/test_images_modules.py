@@ -128,7 +128,7 @@ def test_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = bytes(2 << 20)
     bombs = {"x.ko.xz": lzma.compress(bomb), "x.ko.gz": gzip.compress(bomb)}
     if shutil.which("zstd") is not None:
-        done = subprocess.run(["zstd", "-q"], input=bomb, capture_output=True, check=True, timeout=20)
+        done = subprocess.run(["zstd", "-q"], input=bomb, capture_output=True, check=True, timeout=patience(20))
         bombs["x.ko.zst"] = done.stdout
     for path, packed in bombs.items():
         with pytest.raises(ArtifactError) as caught:

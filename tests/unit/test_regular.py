@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import patience
 from vmrun import regular
 from vmrun.errors import ArtifactError, HostError, PlanError
 from vmrun.images import digests, hostfile, lock
@@ -94,7 +95,7 @@ def test_manifests_locks_and_plans(tmp_path: Path, kind: str) -> None:
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=patience(60),
             check=False,
         )
         assert (done.returncode, code in done.stdout + done.stderr) == (status, True), done.stdout + done.stderr

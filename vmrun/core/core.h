@@ -38,7 +38,7 @@ void vmr_reader_enter(vmr_reader *reader);
 void vmr_reader_leave(vmr_reader *reader);
 /* A quiescent point of one who stays inside. */
 void vmr_reader_pass(vmr_reader *reader);
-/* The same in two steps, for one who first does what vmr_vcpu_ops.quiesce asked: take now, look for requests, confirm. */
+/* The same in two steps, for one who does what vmr_vcpu_ops.quiesce asked to forget in between. */
 uint64_t vmr_reader_now(const vmr_reader *reader);
 void vmr_reader_confirm(vmr_reader *reader, uint64_t now);
 
@@ -106,10 +106,9 @@ int vmr_bus_add(vmr_machine *machine, uint64_t gpa, uint64_t size, const vmr_bus
 int vmr_bus_attach(vmr_machine *machine, uint64_t gpa, uint64_t size, const vmr_bus_ops *ops, void *device,
                    vmr_window **window);
 
-/* Both return VMR_BUS_DONE, VMR_BUS_PYTHON (leave with MMIO exits, as vmr_bus_ask and take on *left have it: see
- * core_api.h; without it *left is as it was) or VMR_BUS_NONE (raise an
- * access fault; counted by the bus). Any width but 1, 2, 4 and 8, and an access across a window's end, is VMR_BUS_NONE.
- * The caller is inside as a reader on the bus. */
+/* Both return VMR_BUS_DONE, VMR_BUS_PYTHON (leave with MMIO exits, as vmr_bus_ask and vmr_bus_take make them of *left, which
+ * is set for this outcome alone) or VMR_BUS_NONE (raise an access fault; counted by the bus). Any width but 1, 2, 4 and 8,
+ * and an access across a window's end, is VMR_BUS_NONE. The caller is inside as a reader on the bus. */
 int vmr_bus_read(vmr_machine *machine, uint64_t gpa, uint32_t size, uint64_t *value, vmr_bus_access *left);
 int vmr_bus_write(vmr_machine *machine, uint64_t gpa, uint32_t size, uint64_t value, vmr_bus_access *left);
 
@@ -120,9 +119,10 @@ typedef struct vmr_vcpu_ops {
   void (*kick)(vmr_vcpu *vcpu);
   int (*line)(vmr_vcpu *vcpu, uint32_t input, vmr_line *line); /* -EINVAL: no such input; NULL: none at all */
   void (*free)(vmr_vcpu *vcpu);
-  /* Come to a quiescent point soon; memory: forget what was translated or decoded before. Any thread. NULL where the
-   * vCPU keeps nothing and is inside only for moments. */
-  void (*quiesce)(vmr_vcpu *vcpu, bool memory);
+  /* forget: before the vCPU next notes an epoch, it forgets what it has looked up, translated or decoded. Else: it notes the
+   * epoch soon, one that it loads after it has seen this request (vmr_reader_now, vmr_reader_confirm). Any thread. NULL
+   * where the vCPU keeps nothing and is inside only for moments. */
+  void (*quiesce)(vmr_vcpu *vcpu, bool forget);
 } vmr_vcpu_ops;
 
 /* Embedded first in each engine's vCPU. */

@@ -7,8 +7,8 @@
 
 /* Told that the guest has ended an interrupt of a level line. Embedded in the device that watches its line. */
 typedef struct vmr_eoi {
-  /* Without a lock of the controller's. The controller may have lowered the line: a device whose level is still high
-   * raises it again. */
+  /* Inside as a reader, without a lock of the controller's. The controller may have lowered the line: a device whose level
+   * is still high raises it again. */
   void (*ended)(void *device);
   void *device;
   struct vmr_eoi *next; /* the controller's */
@@ -25,7 +25,7 @@ static inline void vmr_line_set(vmr_line line, bool level) {
 }
 /* Before the machine starts; eoi must live as long as it. -ENOTSUP: the controller does not tell. */
 int vmr_line_watch(vmr_line line, vmr_eoi *eoi);
-/* Tell all who watch; a controller calls it without its lock. */
+/* Tell all who watch; a controller calls it inside as a reader, without its lock. */
 void vmr_eoi_tell(vmr_eoi *first);
 
 /* The machine's interrupt controller hands out lines; there is at most one (-EEXIST). */

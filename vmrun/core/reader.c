@@ -161,13 +161,20 @@ static void reclaim(vmr_machine *machine) {
   }
 }
 
-uint64_t vmr_ask(vmr_machine *machine, bool memory) {
-  /* Asked before the epoch rises: a hart that notes the new epoch has the question before it, or has answered it. */
+static void ask_vcpus(vmr_machine *machine, bool forget) {
   for (uint32_t i = 0, count = vmr_vcpu_count(machine); i < count; i++) {
     vmr_vcpu *vcpu = machine->vcpus[i];
-    if (vcpu->ops->quiesce) vcpu->ops->quiesce(vcpu, memory);
+    if (vcpu->ops->quiesce) vcpu->ops->quiesce(vcpu, forget);
   }
-  return atomic_fetch_add(&machine->epoch, 1) + 1;
+}
+
+/* To forget is asked before the epoch rises, so that whoever notes the new epoch has the request before it, or has done it.
+ * To note the epoch is asked after it has risen, or a note of the old one could be the answer, and the last. */
+uint64_t vmr_ask(vmr_machine *machine, bool memory) {
+  if (memory) ask_vcpus(machine, true);
+  uint64_t epoch = atomic_fetch_add(&machine->epoch, 1) + 1;
+  ask_vcpus(machine, false);
+  return epoch;
 }
 
 uint64_t vmr_publish(vmr_machine *machine, vmr_table_slot *slot, vmr_table *fresh, bool memory) {

@@ -17,6 +17,7 @@ typedef struct pin {
 } pin;
 
 struct vmr_recorder {
+  vmr_machine *machine;
   pthread_mutex_t lock;
   uint64_t base;
   uint32_t count;
@@ -75,6 +76,7 @@ int vmr_recorder_new(vmr_machine *machine, uint32_t pins, vmr_recorder **out) {
   if (!pins || pins > PINS_MAX) return vmr_fail(machine, EINVAL, "1 to %d pins", PINS_MAX);
   vmr_recorder *recorder = calloc(1, sizeof *recorder + pins * sizeof recorder->pins[0]);
   if (!recorder) return vmr_fail(machine, ENOMEM, "out of memory");
+  recorder->machine = machine;
   recorder->count = pins;
   for (uint32_t i = 0; i < pins; i++) {
     recorder->pins[i].recorder = recorder;
@@ -106,7 +108,12 @@ int vmr_recorder_get(vmr_recorder *recorder, uint32_t index, vmr_recorded *recor
 
 int vmr_recorder_end(vmr_recorder *recorder, uint32_t index) {
   if (index >= recorder->count) return -EINVAL;
+  vmr_reader reader;
+  vmr_reader_add(recorder->machine, &reader, false);
+  vmr_reader_enter(&reader);
   vmr_eoi_tell(recorder->pins[index].watchers);
+  vmr_reader_leave(&reader);
+  vmr_reader_drop(&reader);
   return 0;
 }
 

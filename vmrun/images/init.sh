@@ -66,7 +66,8 @@ done
 # Without ports, frames on a serial line carry what they would: vmrun/run/link.py tells their form.
 link=
 if [ -n "$ports" ] && [ -z "$control" ]; then
-    for name in ttyS0 ttyAMA0 hvc0; do
+    # ttyS0 opens without a port behind it where the kernel has its driver, so it comes after what only exists with one.
+    for name in ttyAMA0 ttyS0 hvc0; do
         if true <>"/dev/$name"; then
             link=/dev/$name
             break

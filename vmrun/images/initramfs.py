@@ -16,7 +16,7 @@ from vmrun.errors import ArtifactError
 from vmrun.frozen import frozen
 from vmrun.images import cpio
 
-REVISION = 2
+REVISION = 3
 """Counts the changes of what `build` makes of the same input, so that no archive of an older vmrun is taken for it."""
 
 PORTS = ("control", "stdin", "stdout", "stderr")

@@ -23,18 +23,18 @@ uint64_t vmr_time(const vmr_hart *h) {
 /* ---- requests from other threads --------------------------------------------------------------------------------- */
 
 void vmr_hart_serve(vmr_hart *h) {
+  /* The order is vmr_vcpu_ops.quiesce's: the request to note an epoch, the epoch, the requests to forget. */
+  uint32_t requests = atomic_fetch_and(&h->requests, ~VMR_REQ_QUIESCE) & VMR_REQ_QUIESCE;
   uint64_t now = vmr_reader_now(&h->vcpu.reader);
-  uint32_t requests = atomic_fetch_and(&h->requests, ~VMR_REQ_FENCES);
+  requests |= atomic_fetch_and(&h->requests, ~(VMR_REQ_FENCE_I | VMR_REQ_SFENCE)) & ~VMR_REQ_QUIESCE;
   if (requests & VMR_REQ_FENCE_I) h->code_generation++;
-  if (requests & VMR_REQ_SFENCE)
+  if (requests & VMR_REQ_SFENCE) {
     vmr_mmu_flush(h);
-  else if (requests & VMR_REQ_FENCE_I)
-    vmr_mmu_flush_fetch(h);
-  if (requests & VMR_REQ_QUIESCE) {
     h->ram = NULL;
     h->res_ptr = NULL;
-    vmr_reader_confirm(&h->vcpu.reader, now);
-  }
+  } else if (requests & VMR_REQ_FENCE_I)
+    vmr_mmu_flush_fetch(h);
+  if (requests & VMR_REQ_QUIESCE) vmr_reader_confirm(&h->vcpu.reader, now);
 }
 
 void vmr_hart_enter(vmr_hart *h) {
@@ -67,8 +67,8 @@ static void hart_kick(vmr_vcpu *vcpu) { vmr_hart_request(vmr_hart_of(vcpu), VMR_
 
 static void clock_changed(void *hart) { wake(hart); }
 
-static void hart_quiesce(vmr_vcpu *vcpu, bool memory) {
-  vmr_hart_request(vmr_hart_of(vcpu), memory ? VMR_REQ_FENCES : VMR_REQ_QUIESCE);
+static void hart_quiesce(vmr_vcpu *vcpu, bool forget) {
+  vmr_hart_request(vmr_hart_of(vcpu), forget ? VMR_REQ_FENCE_I | VMR_REQ_SFENCE : VMR_REQ_QUIESCE);
 }
 
 static void input_set(void *hart, uint32_t input, bool level) {

@@ -161,7 +161,7 @@ typedef struct vmr_tlb {
 #define VMR_REQ_KICK 1u
 #define VMR_REQ_FENCE_I 2u
 #define VMR_REQ_SFENCE 4u
-#define VMR_REQ_QUIESCE 8u /* the bus or memory has changed: what was looked up before goes */
+#define VMR_REQ_QUIESCE 8u /* note the machine's epoch: see vmr_vcpu_ops.quiesce */
 #define VMR_REQ_FENCES (VMR_REQ_FENCE_I | VMR_REQ_SFENCE | VMR_REQ_QUIESCE)
 
 /* What all harts of a machine share. */
