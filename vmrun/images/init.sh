@@ -68,7 +68,7 @@ link=
 if [ -n "$ports" ] && [ -z "$control" ]; then
     # ttyS0 opens without a port behind it where the kernel has its driver, so it comes after what only exists with one.
     for name in ttyAMA0 ttyS0 hvc0; do
-        if true <>"/dev/$name"; then
+        if [ -c "/dev/$name" ] && true <>"/dev/$name"; then  # opening one that is not there would make a file
             link=/dev/$name
             break
         fi
