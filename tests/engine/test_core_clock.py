@@ -199,3 +199,18 @@ def test_a_sleeping_hart_wakes_when_its_time_has_come() -> None:
         thread.join(patience(20))
         assert not thread.is_alive() and hart.exit.kind == lib.VMR_EXIT_SYSTEM
         assert hart.get(TIME) == 50
+
+
+def test_a_saved_time_goes_on_elsewhere() -> None:
+    with CoreMachine() as first, CoreMachine() as second, CoreMachine() as third:
+        first.clock.make_virtual(DAY)
+        first.clock.advance(1234)
+        state = first.clock.save()
+        assert (state["now"], state["base"]) == (1234, DAY)
+        second.clock.make_virtual(0)
+        second.clock.load(state)
+        assert (second.clock.now_ns(), second.clock.day_ns()) == (1234, DAY + 1234)
+        third.clock.load(state)
+        third.start()
+        wait_for(lambda: third.clock.now_ns() > 1234, "a real clock goes on from there")
+        assert third.clock.day_ns() - third.clock.now_ns() <= DAY + 10**12

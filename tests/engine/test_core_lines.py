@@ -158,3 +158,19 @@ def test_a_message_to_nobody_is_dropped() -> None:
         for address in (BASE - 1, BASE + 0x1000, 0, 2**64 - 1):
             assert lib.vmr_msi_send(place, address, 1) == -errno.EINVAL
         assert lib.vmr_msi_send(place, BASE, 1) == 0 and files.edges() == 1
+
+
+def test_a_table_of_messages_is_saved_and_loaded() -> None:
+    with CoreMachine() as machine:
+        files = Recorder(machine, 2)
+        place = files.messages(BASE)
+        one, other = Table(machine, 2, place), Table(machine, 2, place)
+        lib.vmr_messages_put(one.handle, 1, BASE + 0x1000, 9)
+        lib.vmr_messages_raise(one.handle, 1)
+        lib.vmr_messages_hold(one.handle, 1)
+        machine.load_state(other.handle, machine.save_state(one.handle, "one"), "other")
+        assert other.state(1) == (BASE + 0x1000, 9, 1, 1)
+        lib.vmr_messages_mask(other.handle, 1, 0)
+        assert files.edges(1) == 0, "they are held"
+        lib.vmr_messages_hold(other.handle, 0)
+        assert files.message(1) == (BASE + 0x1000, 9) and one.state(1)[3] == 1

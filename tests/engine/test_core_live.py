@@ -11,7 +11,7 @@ import pytest
 from rv64asm import Asm
 
 from patience import patience
-from vmrun.core.build import folders
+from vmrun.core.build import DIALECT, folders
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = 0x8020_0000
@@ -76,7 +76,7 @@ def build(folder: Path, sanitizer: str) -> Path:
     program = folder / "core_live"
     rooms = [room for room in (ROOT / folder for folder in folders()) if "kvm" not in room.parts]
     sources = [str(source) for room in rooms for source in sorted(room.glob("*.c"))]
-    flags = ["-g", "-O1", "-std=gnu11", "-pthread", "-ffp-contract=off", f"-fsanitize={sanitizer}"]
+    flags = [*DIALECT, "-g", "-O1", f"-fsanitize={sanitizer}"]
     includes = [f"-I{room}" for room in rooms]
     source = str(Path(__file__).with_name("core_live.c"))
     done = subprocess.run(

@@ -43,8 +43,8 @@ class Rig:
         self.bench.machine.check(lib.vmr_virtio_console_port(self.handle, index, name, flags, in_fd, out_fd), "port")
 
     def state(self, port: int) -> "ffi.CData":
-        state = ffi.new("vmr_virtio_console_port_state *")
-        assert lib.vmr_virtio_console_get_port(self.handle, port, state) == 0
+        state = ffi.new("vmr_virtio_console_counters *")
+        assert lib.vmr_virtio_console_get_counters(self.handle, port, state) == 0
         return state
 
     def open_all(self) -> None:

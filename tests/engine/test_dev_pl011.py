@@ -43,8 +43,8 @@ class Uart:
 
     @property
     def state(self) -> "ffi.CData":
-        state = ffi.new("vmr_pl011_state *")
-        lib.vmr_pl011_get_state(self.handle, state)
+        state = ffi.new("vmr_pl011_counters *")
+        lib.vmr_pl011_get_counters(self.handle, state)
         return state
 
     def arrived(self, count: int) -> None:

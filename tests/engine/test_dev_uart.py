@@ -27,8 +27,8 @@ class Uart:
 
     @property
     def state(self) -> "ffi.CData":
-        state = ffi.new("vmr_uart16550_state *")
-        lib.vmr_uart16550_get_state(self.handle, state)
+        state = ffi.new("vmr_uart16550_counters *")
+        lib.vmr_uart16550_get_counters(self.handle, state)
         return state
 
     def arrived(self, count: int) -> None:

@@ -14,7 +14,9 @@ from kvm_kit import HLT, SPIN, lab, need_kvm, out
 
 from vmrun._core import lib
 from vmrun.core.machine import CoreMachine
+from vmrun.core.state import pack, unpack
 from vmrun.errors import HostError
+from vmrun.frozen import evolve
 from vmrun.kvm import capabilities, host
 from vmrun.kvm.arch import ARCHES, part
 from vmrun.kvm.host import Kvm
@@ -251,3 +253,22 @@ def test_machines_side_by_side_on_threads(kvm: None) -> None:
     for worker in workers:
         worker.join()
     assert not failures
+
+
+def test_a_saved_vcpu_goes_on_in_another_machine(kvm: None) -> None:
+    code = b"\x48\xff\xc0" * 3 + HLT + b"\x48\xff\xc0" * 2 + HLT  # inc rax ...
+    with lab(irqchip=None) as first, lab(irqchip=None) as second:
+        for made in (first, second):
+            made.load(code)
+        assert first.run() == lib.VMR_EXIT_HALT
+        state = first.vm.save(0)
+        second.vm.load(0, unpack(pack(state)))
+        assert second.vm.save(0) == state and state["rax"] == 3 and state["cs.access"]
+        assert second.run() == lib.VMR_EXIT_HALT
+        stopped = second.vm.save(0)
+        assert stopped["rax"] == 5
+        wrong = evolve(state, fields=(*state.fields[:-1], evolve(state.fields[-1], values=(2,))))
+        for bad in (wrong, evolve(state, fields=state.fields[1:]), evolve(state, kind="kvm-riscv64")):
+            with pytest.raises(HostError) as caught:
+                second.vm.load(0, bad)
+            assert caught.value.code == "E370" and second.vm.save(0) == stopped

@@ -20,9 +20,11 @@ _JIT = Path("vmrun/rv64/core/jit")
 _NO_JIT = Path("vmrun/rv64/core/jit_none")
 """What takes the translator's place on hosts for which it has no folder."""
 _DROPPED = re.compile(r"^\s*#\s*(include\b.*|ifndef\b.*|endif\b.*|define\s+\w+\s*(/\*.*)?)$")
+DIALECT = ("-std=gnu11", "-fms-extensions", "-Wno-microsoft-anon-tag", "-pthread", "-ffp-contract=off")
+"""What the C is written in: a struct may have another's members (rv64/core/hart.h)."""
 _FLAGS = [
-    *("-std=gnu11", "-O2", "-foptimize-sibling-calls", "-fno-strict-aliasing", "-ffp-contract=off"),
-    *("-Wall", "-Wextra", "-fvisibility=hidden", "-pthread"),
+    *(*DIALECT, "-O2", "-foptimize-sibling-calls", "-fno-strict-aliasing"),
+    *("-Wall", "-Wextra", "-fvisibility=hidden"),
 ]
 
 

@@ -232,6 +232,28 @@ int vmr_clock_advance(vmr_clock *clock, uint64_t ns) {
   return 0;
 }
 
+/* ---- its state: the time, and the base; each device's timers are the device's -------------------------------------- */
+
+static const char *state_lock(void *object) {
+  vmr_clock *clock = object;
+  pthread_mutex_lock(&clock->lock);
+  clock->now = vmr_clock_now(clock);
+  return NULL;
+}
+
+static void state_unlock(void *object) { pthread_mutex_unlock(&((vmr_clock *)object)->lock); }
+
+static void state_loaded(void *object) {
+  vmr_clock *clock = object;
+  bool running = atomic_load(&clock->running);
+  clock->begun |= clock->now != 0;
+  set(clock, running, running ? vmr_host_ns() - clock->now : clock->now);
+  program(clock);
+}
+
+static const vmr_field state_fields[] = {VMR_FIELD(vmr_clock, now, INT64_MAX), VMR_FIELD(vmr_clock, base, VMR_ANY)};
+static const vmr_state_ops state_ops = {"clock", 1, state_lock, state_unlock, NULL, state_loaded};
+
 /* ---- its life ---------------------------------------------------------------------------------------------------- */
 
 int vmr_clock_init(vmr_machine *machine) {
@@ -243,6 +265,8 @@ int vmr_clock_init(vmr_machine *machine) {
   if (clock->fd < 0) return -errno;
   pthread_mutex_init(&clock->lock, NULL);
   int rc = vmr_io_add(machine, clock->fd, EPOLLIN, on_fd, clock);
+  vmr_part part = {NULL, -1, clock, VMR_FIELDS(state_fields)};
+  if (!rc) rc = vmr_state_add(machine, &state_ops, clock, &part, 1);
   if (rc) vmr_clock_fini(machine);
   return rc;
 }

@@ -38,6 +38,7 @@ struct vmr_clock {
   uint64_t programmed;
   vmr_timer *timers; /* those that wait, in the order in which they fire */
   vmr_clock_watcher *watchers;
+  uint64_t now; /* while its state is saved or loaded */
 };
 
 static inline uint64_t vmr_host_ns(void) {

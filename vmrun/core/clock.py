@@ -9,6 +9,7 @@ from vmrun._core import ffi, lib
 
 if TYPE_CHECKING:
     from vmrun.core.machine import CoreMachine
+    from vmrun.core.state import State
 
 NEVER = (1 << 64) - 1
 
@@ -74,6 +75,14 @@ class CoreClock:
     def hold(self) -> None:
         """Let no time pass. Idempotent."""
         lib.vmr_clock_hold(self._c)
+
+    def save(self) -> State:
+        """Return the time, and the base of the time of day."""
+        return self._machine.save_state(self._c, "clock")
+
+    def load(self, state: State) -> None:
+        """Go on from a saved time. Devices are loaded after it. Raise HostError E370 for what is none."""
+        self._machine.load_state(self._c, state, "clock")
 
     def release(self) -> None:
         """Let time go on from where it stood. Idempotent."""

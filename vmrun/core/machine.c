@@ -75,6 +75,7 @@ void vmr_machine_free(vmr_machine *machine) {
   vmr_io_end(machine);
   for (size_t i = machine->on_free.count; i-- > 0;) machine->on_free.items[i].call(machine->on_free.items[i].device);
   for (uint32_t i = atomic_load(&machine->vcpu_count); i-- > 0;) machine->vcpus[i]->ops->free(machine->vcpus[i]);
+  vmr_state_fini(machine);
   vmr_clock_fini(machine);
   vmr_io_fini(machine);
   free(machine->on_halt.items);

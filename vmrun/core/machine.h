@@ -79,6 +79,7 @@ typedef struct vmr_hooks {
 } vmr_hooks;
 
 typedef struct vmr_io_entry vmr_io_entry;
+typedef struct vmr_state vmr_state;
 
 typedef struct vmr_io {
   int epoll;
@@ -127,6 +128,7 @@ struct vmr_machine {
 
   vmr_io io;
   vmr_clock clock;
+  vmr_state *states;
   vmr_hooks on_halt, on_free, on_drain;
   struct vmr_outlet *outlets;
 
@@ -144,6 +146,7 @@ void vmr_io_fini(vmr_machine *machine); /* close what vmr_io_init opened */
 bool vmr_io_is_here(const vmr_machine *machine);
 int vmr_clock_init(vmr_machine *machine); /* after vmr_io_init */
 void vmr_clock_fini(vmr_machine *machine);
+void vmr_state_fini(vmr_machine *machine);
 
 /* ---- reader.c: what writers need --------------------------------------------------------------------------------- */
 

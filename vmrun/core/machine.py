@@ -7,6 +7,7 @@ descriptors, after every vCPU thread has returned.
 from __future__ import annotations
 
 import os
+import struct
 import threading
 from collections.abc import Sequence
 from types import TracebackType
@@ -16,6 +17,7 @@ from vmrun._core import ffi, lib
 from vmrun.core.clock import CoreClock
 from vmrun.core.line import CoreLine
 from vmrun.core.memory import Region
+from vmrun.core.state import State, pack, unpack
 from vmrun.core.windows import MmioHandler, Server, Window, Windows
 from vmrun.errors import HostError
 
@@ -193,6 +195,24 @@ class CoreMachine:
             if kind != lib.VMR_EXIT_MMIO_READ and kind != lib.VMR_EXIT_MMIO_WRITE:
                 return kind
             server.serve(exit)
+
+    # ---- state -------------------------------------------------------------------------------------------------------
+
+    def save_state(self, object: Any, what: str) -> State:
+        """Return the state of a device, controller or hart in C; no vCPU runs. Raise HostError E370 if it has none."""
+        size = lib.vmr_state_save(self.handle, object, ffi.NULL, 0)
+        self.check(size, what, error="E370")
+        data = ffi.new("uint8_t[]", size)
+        self.check(lib.vmr_state_save(self.handle, object, data, size), what, error="E370")
+        return unpack(bytes(ffi.buffer(data, size)))
+
+    def load_state(self, object: Any, state: State, what: str) -> None:
+        """Let it be what ``state`` says. Raise HostError E370, with nothing changed, where that is no state of it."""
+        try:
+            data = pack(state)
+        except (OverflowError, struct.error) as error:
+            raise HostError(f"{what}: no state that can be loaded: {error}", code="E370") from None
+        self.check(lib.vmr_state_load(self.handle, object, data, len(data)), what, error="E370")
 
     # ---- what the guest did wrong ------------------------------------------------------------------------------------
 

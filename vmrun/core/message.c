@@ -20,6 +20,39 @@ static void messages_free(void *opaque) {
   free(messages);
 }
 
+static const char *state_lock(void *object) {
+  pthread_mutex_lock(&((vmr_messages *)object)->lock);
+  return NULL;
+}
+
+static void state_unlock(void *object) { pthread_mutex_unlock(&((vmr_messages *)object)->lock); }
+
+static const char *state_check(void *object) {
+  const vmr_messages *messages = object;
+  for (uint32_t i = 0; i < messages->count; i++)
+    if (messages->table[i].pending && !messages->table[i].masked && !messages->held) return "a message waits for nothing";
+  return NULL;
+}
+
+static void state_loaded(void *object) { (void)object; }
+
+static const vmr_field table_fields[] = {VMR_FIELD(vmr_messages, held, 1)};
+static const vmr_field message_fields[] = {
+    VMR_FIELD(vmr_message, address, VMR_ANY), VMR_FIELD(vmr_message, data, VMR_ANY), VMR_FIELD(vmr_message, masked, 1),
+    VMR_FIELD(vmr_message, pending, 1)};
+static const vmr_state_ops state_ops = {"messages", 1, state_lock, state_unlock, state_check, state_loaded};
+
+static int declare_state(vmr_machine *machine, vmr_messages *messages) {
+  vmr_part *parts = calloc(messages->count + 1, sizeof *parts);
+  if (!parts) return vmr_fail(machine, ENOMEM, "out of memory");
+  parts[0] = (vmr_part){NULL, -1, messages, VMR_FIELDS(table_fields)};
+  for (uint32_t i = 0; i < messages->count; i++)
+    parts[i + 1] = (vmr_part){"message", (int)i, &messages->table[i], VMR_FIELDS(message_fields)};
+  int rc = vmr_state_add(machine, &state_ops, messages, parts, messages->count + 1);
+  free(parts);
+  return rc;
+}
+
 int vmr_messages_new(vmr_machine *machine, uint32_t count, vmr_msi to, vmr_messages **out) {
   *out = NULL;
   if (!count || count > MESSAGES_MAX) return vmr_fail(machine, EINVAL, "1 to %d messages", MESSAGES_MAX);
@@ -34,8 +67,9 @@ int vmr_messages_new(vmr_machine *machine, uint32_t count, vmr_msi to, vmr_messa
     messages_free(messages);
     return rc;
   }
-  *out = messages;
-  return 0;
+  rc = declare_state(machine, messages);
+  if (!rc) *out = messages;
+  return rc;
 }
 
 /* With the lock: what is pending leaves where nothing masks it. */

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vmrun.devices.registers import RegisterMap
+from vmrun.errors import HostError
 from vmrun.frozen import frozen
 from vmrun.plan.model import DevicePlan, Interrupt
 from vmrun.schema.known import Property
@@ -20,6 +21,7 @@ from vmrun.tables.fdt import Cells, Cells64, FdtNode, Value
 if TYPE_CHECKING:
     from vmrun.core.line import CoreLine
     from vmrun.core.machine import CoreMachine
+    from vmrun.core.state import State
     from vmrun.tables.aml import Node
     from vmrun.tables.resources import Interrupt as AmlInterrupt
 
@@ -37,7 +39,6 @@ __all__ = [
     "Nodes",
     "Property",
     "Props",
-    "Quiet",
     "Timer",
     "Unconnected",
     "Wires",
@@ -223,6 +224,12 @@ class Live(Protocol):
     def counters(self) -> Mapping[str, int]:
         """Return what the device counted, by name."""
 
+    def save(self) -> State:
+        """Return the device's state, while no vCPU runs. Raise HostError E370 where it cannot be saved."""
+
+    def load(self, state: State) -> None:
+        """Be what ``state`` says, and drive the line so. Raise HostError E370, with nothing changed, if it is none."""
+
 
 @frozen
 class HostFailure:
@@ -234,17 +241,28 @@ class HostFailure:
     count: int
 
 
-class Quiet:
-    """A live device that counts nothing."""
+class InKernel:
+    """A device that KVM serves in the kernel. It counts nothing, and its state is KVM's."""
+
+    def __init__(self, id: str) -> None:
+        self._id = id
 
     def counters(self) -> Mapping[str, int]:
         """Return nothing."""
         return {}
 
+    def save(self) -> State:
+        """Raise HostError E370."""
+        raise HostError(f"{self._id}: the kernel keeps its state", code="E370")
+
+    def load(self, state: State) -> None:
+        """Raise HostError E370."""
+        raise HostError(f"{self._id}: the kernel keeps its state", code="E370")
+
 
 def in_kernel(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Live:
     """Attach nothing: KVM serves the device in the kernel, the engine has made it, and no access comes out."""
-    return Quiet()
+    return InKernel(device.id)
 
 
 @frozen

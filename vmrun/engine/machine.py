@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
+from vmrun.core.state import State
 from vmrun.devices import registry
 from vmrun.devices.model import GIVERS, Live, Wires
 from vmrun.devices.virtio import virtio_mmio
@@ -65,6 +66,14 @@ class LiveMachine(ABC):
     @abstractmethod
     def vcpu_states(self) -> Sequence[Mapping[str, int]]:
         """Return where each vCPU stands; only while none runs."""
+
+    @abstractmethod
+    def save_vcpu(self, index: int) -> State:
+        """Return the state of vCPU ``index``; only while none runs. Raise HostError E370 if it cannot be saved."""
+
+    @abstractmethod
+    def load_vcpu(self, index: int, state: State) -> None:
+        """Let vCPU ``index`` be what ``state`` says; only while none runs. Raise HostError E370 where it is none."""
 
     @abstractmethod
     def report(self) -> str:

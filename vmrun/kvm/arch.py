@@ -23,6 +23,7 @@ from vmrun.errors import HostError
 from vmrun.plan.model import EntryPlan
 
 if TYPE_CHECKING:
+    from vmrun.core.state import State
     from vmrun.kvm.report import Scene
 
 ARCHES = ("x86_64", "aarch64", "riscv64")
@@ -47,6 +48,12 @@ class GuestVm(Protocol):
 
     def where(self, index: int) -> Mapping[str, int]:
         """Return where vCPU ``index`` stands, registers by name, ``pc`` first; only while it does not run."""
+
+    def save(self, index: int) -> State:
+        """Return the registers of vCPU ``index``, as far as the tables go; only while it does not run."""
+
+    def load(self, index: int, state: State) -> None:
+        """Give vCPU ``index`` those registers; only while it does not run. Raise HostError E370 if they are others."""
 
     def scene(self, index: int) -> Scene:
         """Return what a report says of vCPU ``index``; only while it does not run."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmrun.core.state import State
 from vmrun.engine.machine import LiveMachine, check_runnable
 from vmrun.errors import HostError
 from vmrun.kvm.arch import GuestVm, part
@@ -65,6 +66,14 @@ class KvmMachine(LiveMachine):
     def vcpu_states(self) -> Sequence[Mapping[str, int]]:
         """Return where each vCPU stands; only while none runs."""
         return [self._vm.where(index) for index in range(len(self._vcpus))]
+
+    def save_vcpu(self, index: int) -> State:
+        """Return the registers of vCPU ``index`` that KVM tells of; only while none runs."""
+        return self._vm.save(index)
+
+    def load_vcpu(self, index: int, state: State) -> None:
+        """Give vCPU ``index`` the registers of ``state``; only while none runs."""
+        self._vm.load(index, state)
 
     def _vcpu_counters(self) -> Mapping[str, int]:
         return counters(self._vcpus)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
+from vmrun.core.state import State, StateField
+from vmrun.errors import HostError
 from vmrun.frozen import frozen
 from vmrun.kvm.host import Kvm, check
 
@@ -109,6 +111,21 @@ class Vm:
     def set_mp_state(self, vcpu: Any, state: int) -> None:
         """Set KVM_MP_STATE_*."""
         self.check(lib.vmr_kvm_set_mp_state(vcpu, state), "vCPU")
+
+
+def vcpu_state(arch: str, registers: Mapping[str, int]) -> State:
+    """Return 64-bit ``registers`` as the state of a vCPU of ``arch``."""
+    fields = tuple(StateField(name, 8, (value,)) for name, value in registers.items())
+    return State(f"kvm-{arch}", 1, fields)
+
+
+def vcpu_registers(arch: str, state: State, names: Collection[str]) -> Mapping[str, int]:
+    """Return the registers of a state of ``arch``. Raise HostError E370 unless they are those with ``names``."""
+    found = {field.name: field.values[0] for field in state.fields if field.width == 8 and len(field.values) == 1}
+    right = (state.kind, state.version) == (f"kvm-{arch}", 1) and len(found) == len(state.fields)
+    if not right or found.keys() != set(names) or any(not 0 <= value < 1 << 64 for value in found.values()):
+        raise HostError(f"vCPU: version {state.version} of the state of {state.kind} is none of this vCPU", code="E370")
+    return found
 
 
 class KernelDevice:

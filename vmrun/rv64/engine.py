@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vmrun._core import ffi, lib
+from vmrun.core.state import State
 from vmrun.engine.machine import LiveMachine, check_runnable
 from vmrun.errors import HostError
 from vmrun.plan.model import MachinePlan, RiscvCpus
@@ -113,6 +114,14 @@ class SoftMachine(LiveMachine):
             {name: self._register(index, number) for name, number in _STATES.items()}
             for index in range(len(self._vcpus))
         ]
+
+    def save_vcpu(self, index: int) -> State:
+        """Return the state of hart ``index``; only while none runs."""
+        return self._core.save_state(self._vcpus[index], f"hart {index}")
+
+    def load_vcpu(self, index: int, state: State) -> None:
+        """Let hart ``index`` be what ``state`` says; only while none runs."""
+        self._core.load_state(self._vcpus[index], state, f"hart {index}")
 
     def report(self) -> str:
         """Return where each hart stands, a line each; only while none runs."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Props, Quiet, Wires, interrupts, reg
+from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Props, Wires, interrupts, reg
 from vmrun.devices.registers import READ_ONLY, WRITE_ONLY, Register, RegisterMap
+from vmrun.devices.state import Served
 from vmrun.plan.model import DevicePlan
 from vmrun.schema.known import Property
 from vmrun.tables.fdt import FdtNode, Strings
@@ -34,14 +35,15 @@ def aml(device: DevicePlan, number: int) -> tuple[Node, ...]:
     return (acpi_nodes.device(f"BEL{number}", "VMRN0002", uid=number, crs=crs),)
 
 
-def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Quiet:
+def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Served:
     """Attach it."""
-    from vmrun._core import lib
+    from vmrun._core import ffi, lib
 
     greeting = device.number("greeting", 0)
-    code = lib.vmr_sample_bell_new(machine.handle, device.base, device.size, wires.c_line(), greeting)
+    out = ffi.new("vmr_sample_bell **")
+    code = lib.vmr_sample_bell_new(machine.handle, device.base, device.size, wires.c_line(), greeting, out)
     machine.check(code, device.id)
-    return Quiet()
+    return Served(machine, out[0], device.id)
 
 
 DEVICE = DeviceType(

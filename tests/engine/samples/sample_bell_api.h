@@ -6,5 +6,7 @@
 #define VMR_SAMPLE_GREETING 0
 #define VMR_SAMPLE_BELL 4
 
-int vmr_sample_bell_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line line, uint32_t greeting);
+typedef struct vmr_sample_bell vmr_sample_bell;
+int vmr_sample_bell_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line line, uint32_t greeting,
+                        vmr_sample_bell **bell);
 #endif

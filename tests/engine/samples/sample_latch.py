@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Props, Quiet, Wires, interrupts, reg
+from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Props, Wires, interrupts, reg, set_line
 from vmrun.devices.registers import READ_ONLY, WRITE_ONLY, Register, RegisterMap
+from vmrun.devices.state import Declared, Kept, Table
 from vmrun.plan.model import DevicePlan
 from vmrun.schema.known import Property
 from vmrun.tables.fdt import FdtNode, Strings
@@ -33,12 +34,15 @@ def aml(device: DevicePlan, number: int) -> tuple[Node, ...]:
     return (acpi_nodes.device(f"LAT{number}", "VMRN0001", uid=number, crs=crs),)
 
 
-class Latch(Quiet):
+class Latch(Declared):
     """The live device."""
+
+    STATE = Table("sample-latch", kept=(Kept("rung", 1),))
 
     def __init__(self, greeting: int, wires: Wires) -> None:
         self._greeting = greeting
         self._line = wires.line
+        self._rung = False
 
     def read(self, offset: int, size: int) -> int:
         """Return the greeting."""
@@ -47,7 +51,11 @@ class Latch(Quiet):
     def write(self, offset: int, size: int, value: int) -> None:
         """Ring."""
         if offset == REGISTERS.named("BELL").offset:
+            self._rung = True
             self._line.raise_()
+
+    def _loaded(self) -> None:
+        set_line(self._line, self._rung)
 
 
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Latch:

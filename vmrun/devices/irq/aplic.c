@@ -241,6 +241,43 @@ static void aplic_write(void *device, uint64_t offset, uint32_t size, uint64_t v
 
 static const vmr_bus_ops bus_ops = {.read = aplic_read, .write = aplic_write, .min_width = 4, .max_width = 4};
 
+/* ---- state ------------------------------------------------------------------------------------------------------- */
+
+static const char *state_lock(void *object) {
+  pthread_mutex_lock(&((vmr_aplic *)object)->lock);
+  return NULL;
+}
+
+static void state_unlock(void *object) { pthread_mutex_unlock(&((vmr_aplic *)object)->lock); }
+
+/* What can stand in a source's registers: see `configure` and `set_pending`. */
+static const char *check_source(const vmr_aplic *aplic, uint32_t source) {
+  uint8_t mode = aplic->mode[source];
+  bool pending = bit(aplic->pending, source), enabled = bit(aplic->enabled, source);
+  if (mode > VMR_APLIC_SM_DETACHED && mode < VMR_APLIC_SM_EDGE1) return "a reserved mode";
+  if (!is_active(aplic, source) && (pending || enabled || aplic->target[source])) return "a source that is not active";
+  if ((!source || source > aplic->sources) && (mode || bit(aplic->level, source))) return "a source that is not there";
+  if (pending && by_level(aplic, source) && !input(aplic, source)) return "a level that is pending and low";
+  if (pending && enabled && aplic->enabled_domain) return "an interrupt that was not sent";
+  return NULL;
+}
+
+static const char *state_check(void *object) {
+  const char *wrong = NULL;
+  for (uint32_t source = 0; source <= SOURCES_MAX && !wrong; source++) wrong = check_source(object, source);
+  return wrong;
+}
+
+static void state_loaded(void *object) { (void)object; } /* its messages have left, and are the receivers' state */
+
+static const vmr_field fields[] = {
+    VMR_FIELD(vmr_aplic, enabled_domain, 1),  VMR_BITS(vmr_aplic, genmsi, VMR_APLIC_GENMSI_HART | VMR_APLIC_GENMSI_EIID),
+    VMR_ARRAY(vmr_aplic, level, VMR_ANY),     VMR_ARRAY(vmr_aplic, pending, VMR_ANY),
+    VMR_ARRAY(vmr_aplic, enabled, VMR_ANY),   VMR_ARRAY(vmr_aplic, mode, VMR_APLIC_SM_LEVEL0),
+    {"target", offsetof(vmr_aplic, target), sizeof(uint32_t), SOURCES_MAX + 1, VMR_ANY,
+     VMR_APLIC_TARGET_HART | VMR_APLIC_TARGET_EIID}};
+static const vmr_state_ops state_ops = {NAME, 1, state_lock, state_unlock, state_check, state_loaded};
+
 /* ---- its life ---------------------------------------------------------------------------------------------------- */
 
 static void aplic_free(void *device) {
@@ -265,7 +302,9 @@ int vmr_aplic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t so
     aplic_free(aplic);
     return rc;
   }
-  rc = vmr_irqchip_register(machine, &chip_ops, aplic);
+  vmr_part part = {NULL, -1, aplic, VMR_FIELDS(fields)};
+  rc = vmr_state_add(machine, &state_ops, aplic, &part, 1);
+  if (!rc) rc = vmr_irqchip_register(machine, &chip_ops, aplic);
   if (!rc) rc = vmr_bus_add(machine, gpa, size, &bus_ops, aplic);
   if (!rc) *out = aplic;
   return rc;

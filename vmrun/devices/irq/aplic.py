@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmrun.devices.model import DeviceType, FdtContext, Live, Needs, Nodes, Property, Quiet, Wires, label_of, reg
+from vmrun.devices.model import DeviceType, FdtContext, Live, Needs, Nodes, Property, Wires, label_of, reg
 from vmrun.devices.registers import READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
+from vmrun.devices.state import Served
 from vmrun.plan.model import DevicePlan, Interrupt
 from vmrun.tables.fdt import Cells, Empty, FdtNode, Ref, Strings
 
@@ -87,9 +88,9 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Live:
 
     messages = wires.messages if wires.messages is not None else ffi.new("vmr_msi *")[0]
     place = (machine.handle, device.base, device.size)
-    code = lib.vmr_aplic_new(*place, _sources(device), messages, ffi.new("vmr_aplic **"))
-    machine.check(code, device.id)
-    return Quiet()
+    out = ffi.new("vmr_aplic **")
+    machine.check(lib.vmr_aplic_new(*place, _sources(device), messages, out), device.id)
+    return Served(machine, out[0], device.id)
 
 
 DEVICE = DeviceType(

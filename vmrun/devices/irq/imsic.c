@@ -145,6 +145,48 @@ static int message(void *chip, uint64_t address, uint32_t data) {
 static const vmr_bus_ops bus_ops = {.read = imsic_read, .write = imsic_write, .min_width = 4, .max_width = 4};
 static const vmr_msi_ops msi_ops = {.send = message};
 
+/* ---- state ------------------------------------------------------------------------------------------------------- */
+
+static const char *state_lock(void *object) {
+  vmr_imsic *imsic = object;
+  for (uint32_t i = 0; i < imsic->count; i++) pthread_mutex_lock(&imsic->files[i].lock);
+  return NULL;
+}
+
+static void state_unlock(void *object) {
+  vmr_imsic *imsic = object;
+  for (uint32_t i = imsic->count; i-- > 0;) pthread_mutex_unlock(&imsic->files[i].lock);
+}
+
+static const char *state_check(void *object) {
+  const vmr_imsic *imsic = object;
+  for (uint32_t i = 0; i < imsic->count; i++) {
+    const vmr_imsic_file *file = &imsic->files[i];
+    uint64_t beyond = (file->pending[0] | file->enabled[0]) & 1;
+    for (uint32_t word = file->identities / WORD_BITS + 1; word < WORDS; word++)
+      beyond |= file->pending[word] | file->enabled[word];
+    if (beyond) return "an identity that is not there";
+  }
+  return NULL;
+}
+
+static void state_loaded(void *object) {
+  vmr_imsic *imsic = object;
+  for (uint32_t i = 0; i < imsic->count; i++) update(&imsic->files[i]);
+}
+
+static const vmr_field fields[] = {
+    VMR_FIELD(vmr_imsic_file, delivery, 1), VMR_FIELD(vmr_imsic_file, threshold, IDENTITIES_MAX),
+    VMR_ARRAY(vmr_imsic_file, pending, VMR_ANY), VMR_ARRAY(vmr_imsic_file, enabled, VMR_ANY)};
+static const vmr_state_ops state_ops = {NAME, 1, state_lock, state_unlock, state_check, state_loaded};
+
+static int declare_state(vmr_machine *machine, vmr_imsic *imsic) {
+  vmr_part parts[FILES_MAX];
+  for (uint32_t i = 0; i < imsic->count; i++)
+    parts[i] = (vmr_part){"file", (int)i, &imsic->files[i], VMR_FIELDS(fields)};
+  return vmr_state_add(machine, &state_ops, imsic, parts, imsic->count);
+}
+
 /* ---- its life ---------------------------------------------------------------------------------------------------- */
 
 static void imsic_free(void *device) {
@@ -176,7 +218,8 @@ int vmr_imsic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t fi
     imsic_free(imsic);
     return rc;
   }
-  rc = vmr_msi_register(machine, (vmr_msi){&msi_ops, imsic, gpa});
+  rc = declare_state(machine, imsic);
+  if (!rc) rc = vmr_msi_register(machine, (vmr_msi){&msi_ops, imsic, gpa});
   if (!rc) rc = vmr_bus_add(machine, gpa, size, &bus_ops, imsic);
   if (!rc) *out = imsic;
   return rc;

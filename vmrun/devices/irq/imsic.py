@@ -5,10 +5,11 @@ Spec: RISC-V Advanced Interrupt Architecture 1.0, chapter 3. Devicetree: interru
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Property, Quiet, Wires, label_of, reg
+from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Property, Wires, label_of, reg
 from vmrun.devices.registers import READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
+from vmrun.devices.state import Served
 from vmrun.plan.model import DevicePlan
 from vmrun.tables.fdt import Cells, Empty, FdtNode, Ref, Strings
 
@@ -64,14 +65,7 @@ def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
     return Nodes((FdtNode(f"interrupt-controller@{device.base:x}", props, label=label_of(device)),))
 
 
-class Imsic(Quiet):
-    """The live interrupt files. An engine whose harts are not KVM's gives each hart its own (``handle``)."""
-
-    def __init__(self, handle: Any) -> None:
-        self.handle = handle
-
-
-def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Imsic:
+def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Served:
     """Attach the interrupt files; the machine's vCPUs must have been added, each gets one."""
     from vmrun._core import ffi, lib
     from vmrun.core.line import array
@@ -81,7 +75,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Imsic:
     place = (machine.handle, device.base, device.size)
     code = lib.vmr_imsic_new(*place, len(outputs), _ids(device), array(outputs), out)
     machine.check(code, device.id)
-    return Imsic(out[0])
+    return Served(machine, out[0], device.id)
 
 
 DEVICE = DeviceType(

@@ -32,6 +32,13 @@ static bool bit(const uint32_t *words, uint32_t source) { return words[source / 
 static void set_bit(uint32_t *words, uint32_t source) { words[source / 32] |= 1u << source % 32; }
 static void clear_bit(uint32_t *words, uint32_t source) { words[source / 32] &= ~(1u << source % 32); }
 
+/* The bits of a word that are those of sources: 1 to plic->sources. */
+static uint32_t sources_of(const vmr_plic *plic, uint32_t word) {
+  uint32_t top = (plic->sources + 1) % 32;
+  uint32_t there = word >= plic->words ? 0 : word == plic->words - 1 && top ? (1u << top) - 1 : ~0u;
+  return word ? there : there & ~1u;
+}
+
 /* The pending, enabled source of highest priority above floor, lowest number first; 0: none. */
 static uint32_t best(const vmr_plic *plic, const context *ctx, uint32_t floor) {
   uint32_t found = 0;
@@ -147,9 +154,7 @@ static vmr_eoi *write_register(vmr_plic *plic, uint64_t offset, uint32_t value) 
     return NULL;
   }
   if (offset >= VMR_PLIC_ENABLE && offset < VMR_PLIC_CONTEXT && enable_word(plic, offset, &index, &word)) {
-    uint32_t top = (plic->sources + 1) % 32;
-    uint32_t there = word == plic->words - 1 && top ? (1u << top) - 1 : ~0u;
-    plic->context[index].enable[word] = value & there & (word ? ~0u : ~1u);
+    plic->context[index].enable[word] = value & sources_of(plic, word);
     update(plic);
     return NULL;
   }
@@ -186,6 +191,47 @@ static void plic_write(void *device, uint64_t offset, uint32_t size, uint64_t va
 
 static const vmr_bus_ops bus_ops = {.read = plic_read, .write = plic_write, .min_width = 4, .max_width = 4};
 
+/* ---- state ------------------------------------------------------------------------------------------------------- */
+
+static const char *state_lock(void *object) {
+  pthread_mutex_lock(&((vmr_plic *)object)->lock);
+  return NULL;
+}
+
+static void state_unlock(void *object) { pthread_mutex_unlock(&((vmr_plic *)object)->lock); }
+
+static bool within(const vmr_plic *plic, const uint32_t *words) {
+  for (uint32_t word = 0; word < WORDS; word++) {
+    if (words[word] & ~sources_of(plic, word)) return false;
+  }
+  return true;
+}
+
+static const char *state_check(void *object) {
+  const vmr_plic *plic = object;
+  bool right = within(plic, plic->level) && within(plic, plic->pending) && within(plic, plic->claimed);
+  for (uint32_t i = 0; i < plic->contexts; i++) right &= within(plic, plic->context[i].enable);
+  return right ? NULL : "a source that is not there";
+}
+
+static void state_loaded(void *object) { update(object); }
+
+static const vmr_field fields[] = {VMR_ARRAY(vmr_plic, level, VMR_ANY), VMR_ARRAY(vmr_plic, pending, VMR_ANY),
+                                   VMR_ARRAY(vmr_plic, claimed, VMR_ANY),
+                                   VMR_ARRAY(vmr_plic, priority, VMR_PLIC_PRIORITY_MAX)};
+static const vmr_field context_fields[] = {VMR_ARRAY(context, enable, VMR_ANY),
+                                           VMR_FIELD(context, threshold, VMR_PLIC_PRIORITY_MAX)};
+static const vmr_state_ops state_ops = {NAME, 1, state_lock, state_unlock, state_check, state_loaded};
+
+static int declare_state(vmr_machine *machine, vmr_plic *plic) {
+  vmr_part parts[CONTEXTS_MAX + 1] = {{NULL, -1, plic, VMR_FIELDS(fields)}};
+  for (uint32_t i = 0; i < plic->contexts; i++)
+    parts[i + 1] = (vmr_part){"context", (int)i, &plic->context[i], VMR_FIELDS(context_fields)};
+  return vmr_state_add(machine, &state_ops, plic, parts, plic->contexts + 1);
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------------- */
+
 static void plic_free(void *device) {
   vmr_plic *plic = device;
   pthread_mutex_destroy(&plic->lock);
@@ -212,7 +258,8 @@ int vmr_plic_new(vmr_machine *machine, uint64_t gpa, uint64_t size, uint32_t sou
     plic_free(plic);
     return rc;
   }
-  rc = vmr_irqchip_register(machine, &chip_ops, plic);
+  rc = declare_state(machine, plic);
+  if (!rc) rc = vmr_irqchip_register(machine, &chip_ops, plic);
   if (!rc) rc = vmr_bus_add(machine, gpa, size, &bus_ops, plic);
   if (!rc) *out = plic;
   return rc;

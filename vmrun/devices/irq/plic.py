@@ -6,10 +6,11 @@ Devicetree: interrupt-controller/sifive,plic-1.0.0.yaml.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Property, Quiet, Wires, label_of, reg
+from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Property, Wires, label_of, reg
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, Bits, Register, RegisterMap
+from vmrun.devices.state import Served
 from vmrun.plan.model import DevicePlan
 from vmrun.tables.fdt import Cells, Empty, FdtNode, Ref, Strings
 
@@ -55,14 +56,7 @@ def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
     return Nodes((FdtNode(f"interrupt-controller@{device.base:x}", props, label=label_of(device)),))
 
 
-class Plic(Quiet):
-    """A live PLIC."""
-
-    def __init__(self, handle: Any) -> None:
-        self.handle = handle
-
-
-def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Plic:
+def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Served:
     """Attach the PLIC; the machine's vCPUs must have been added, each gets a context."""
     from vmrun._core import ffi, lib
     from vmrun.core.line import array
@@ -72,7 +66,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Plic:
     place = (machine.handle, device.base, device.size)
     code = lib.vmr_plic_new(*place, _sources(device), len(outputs), array(outputs), plic)
     machine.check(code, device.id)
-    return Plic(plic[0])
+    return Served(machine, plic[0], device.id)
 
 
 DEVICE = DeviceType(

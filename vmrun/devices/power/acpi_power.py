@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmrun.devices.model import DeviceType, Needs, Quiet, Wires
+from vmrun.devices.model import DeviceType, Needs, Wires
 from vmrun.devices.registers import READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
+from vmrun.devices.state import Declared, Table
 from vmrun.plan.model import DevicePlan
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ REGISTERS = RegisterMap(
 SLEEP_CONTROL, SLEEP_STATUS, RESET_REGISTER = REGISTERS.registers
 
 
-class PowerSwitch(Quiet):
+class PowerSwitch(Declared):
     """The live registers. ``power`` is told what the guest asked for."""
+
+    STATE = Table("acpi-power")
 
     def __init__(self, machine: CoreMachine, wires: Wires) -> None:
         self._machine = machine

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmrun.devices.model import DeviceType, Needs, Quiet, Wires
+from vmrun.devices.model import DeviceType, Needs, Wires
 from vmrun.devices.registers import READ_ONLY, WRITE_ONLY, Bits, Register, RegisterMap
+from vmrun.devices.state import Declared, Table
 from vmrun.plan.model import DevicePlan
 
 if TYPE_CHECKING:
@@ -29,12 +30,14 @@ REGISTERS = RegisterMap(
 )
 
 
-class Controller(Quiet):
+class Controller(Declared):
     """The live port, 0x64 on a PC. Port 0x60 is left empty: there is no keyboard.
 
     The status says that a byte waits, always: a driver reads bytes until none does, gives up after a few and finds no
     controller, at once instead of after timeouts. Commands are taken without a wait.
     """
+
+    STATE = Table("i8042")
 
     def __init__(self, wires: Wires) -> None:
         self._power = wires.power

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmrun.devices.model import DeviceType, Needs, Property, Quiet, Wires
+from vmrun.devices.model import DeviceType, Needs, Property, Wires
 from vmrun.devices.registers import READ_WRITE, Register, RegisterMap
+from vmrun.devices.state import Declared, Table
 from vmrun.plan.model import DevicePlan
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ IOSIZE = 2
 REGISTERS = RegisterMap("QEMU isa-debug-exit", (Register("EXIT", 0, 4, READ_WRITE),))
 
 
-class DebugExit(Quiet):
+class DebugExit(Declared):
     """The live port. ``power`` is told the exit code."""
+
+    STATE = Table("isa-debug-exit")
 
     def __init__(self, wires: Wires) -> None:
         self._power = wires.power

@@ -16,7 +16,6 @@ from vmrun.devices.model import (
     Needs,
     Nodes,
     Props,
-    Quiet,
     Wires,
     interrupts,
     label_of,
@@ -24,6 +23,7 @@ from vmrun.devices.model import (
     set_line,
 )
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
+from vmrun.devices.state import Declared, Kept, Table
 from vmrun.plan.model import DevicePlan
 from vmrun.tables.fdt import Cells, Empty, FdtNode, Ref, Strings
 
@@ -82,8 +82,17 @@ def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
     return Nodes((FdtNode(f"gpio@{device.base:x}", props, label=label),), (keys,))
 
 
-class Pl061(Quiet):
+class Pl061(Declared):
     """The live lines: outputs go nowhere, inputs are low, but for the power key's while it is pressed."""
+
+    STATE = Table(
+        "pl061",
+        kept=(
+            Kept("kept", 8, keys=_KEPT),
+            *(Kept(name, 8) for name in ("output", "input", "pending")),
+            Kept("release_ns", 64, optional=True),
+        ),
+    )
 
     def __init__(self, machine: CoreMachine, wires: Wires) -> None:
         self._machine = machine
@@ -95,18 +104,22 @@ class Pl061(Quiet):
         self._output = 0
         self._input = 0
         self._pending = 0
+        self._release_ns: int | None = None
+        """When the power key is let go, by the machine's clock; None: nobody presses it."""
         self._level = False
 
     def press_power(self) -> None:
         """Press the power key, and let it go a moment later. Any thread, while the machine is there."""
         with self._lock:
             self._set_inputs(self._input | _POWER)
-            self._timer.arm(self._clock.now_ns() + HOLD_NS)
+            self._release_ns = self._clock.now_ns() + HOLD_NS
+            self._timer.arm(self._release_ns)
 
     def release_power(self) -> None:
         """Let the power key go. The timer calls it, and so may a test."""
         with self._lock:
             self._timer.cancel()
+            self._release_ns = None
             self._set_inputs(self._input & ~_POWER)
 
     def _data(self) -> int:
@@ -135,6 +148,18 @@ class Pl061(Quiet):
         if level != self._level:
             self._level = level
             set_line(self._line, level)
+
+    def _wrong(self) -> str:
+        pressed = self._release_ns is not None
+        return "" if self._input == (_POWER if pressed else 0) else "inputs that nobody drives"
+
+    def _loaded(self) -> None:
+        self._level = bool(self._raw() & self._kept["IE"])
+        set_line(self._line, self._level)
+        if self._release_ns is None:
+            self._timer.cancel()
+        else:
+            self._timer.arm(self._release_ns)
 
     def read(self, offset: int, size: int) -> int:
         """Return a register; Linux reads its lowest byte alone."""

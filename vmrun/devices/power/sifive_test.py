@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Quiet, Wires, label_of, reg
+from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Wires, label_of, reg
 from vmrun.devices.registers import WRITE_ONLY, Bits, Register, RegisterMap
+from vmrun.devices.state import Declared, Table
 from vmrun.plan.model import DevicePlan
 from vmrun.tables.fdt import Cells, FdtNode, Ref, Strings
 
@@ -43,8 +44,10 @@ def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
     return Nodes((node,), root)
 
 
-class Finisher(Quiet):
+class Finisher(Declared):
     """The live register. ``power`` is told what the guest asked for."""
+
+    STATE = Table("sifive-test")
 
     def __init__(self, device: DevicePlan, machine: CoreMachine, wires: Wires) -> None:
         self._id = device.id

@@ -12,8 +12,9 @@ import time
 from itertools import product
 from typing import TYPE_CHECKING
 
-from vmrun.devices.model import DeviceType, Needs, Quiet, Wires, set_line
+from vmrun.devices.model import DeviceType, Needs, Wires, set_line
 from vmrun.devices.registers import READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
+from vmrun.devices.state import Declared, Kept, Table
 from vmrun.plan.model import DevicePlan
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ _DAY_S = 86_400
 _NS = 1_000_000_000
 _YEARS = range(1970, 9000)
 """What the clock can be set to: 1970 is where its seconds start, and Python's calendar ends in 9999."""
+_LAST_S = 8030 * 365 * _DAY_S - _DAY_S
+"""Some time in 9994, from which Python's calendar still has a way to go."""
 
 
 def seconds_of(year: int, month: int, day: int, hour: int, minute: int, second: int) -> int | None:
@@ -70,11 +73,23 @@ def aml(device: DevicePlan, number: int) -> tuple[Node, ...]:
     return (acpi_nodes.device("RTC", "PNP0B00", crs=(IoPorts(device.base, device.size), *line)),)
 
 
-class CmosRtc(Quiet):
+class CmosRtc(Declared):
     """The live clock. A level interrupt, high from the alarm until the guest reads register C, while enabled.
 
     The guest may set its own time: that is an offset to the machine's time of day, which stays as it is.
     """
+
+    STATE = Table(
+        "cmos-rtc",
+        kept=(
+            Kept("offset_ns", 96, signed=True),
+            Kept("index", 7),
+            Kept("memory", 8, count=128),
+            Kept("flags", 8),
+            Kept("last_s", 64),
+            Kept("alarm_s", 64, optional=True),
+        ),
+    )
 
     def __init__(self, machine: CoreMachine, wires: Wires) -> None:
         self._machine = machine
@@ -206,6 +221,18 @@ class CmosRtc(Quiet):
         if level != self._level:
             self._level = level
             set_line(self._line, level)
+
+    def _wrong(self) -> str:
+        if not 0 <= self._now_s() < _LAST_S:
+            return "a time that the clock cannot show"
+        if self._memory[A] & UPDATE_IN_PROGRESS or self._flags & ~(ALARM_FLAG | UPDATE_FLAG):
+            return "bits that the clock does not have"
+        return ""
+
+    def _loaded(self) -> None:
+        self._level = bool(self._flags & self._memory[B] & ALARM_FLAG)
+        set_line(self._line, self._level)
+        self._wait()
 
     # ---- registers -------------------------------------------------------------------------------------------------
 

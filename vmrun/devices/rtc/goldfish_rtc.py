@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Props, Wires, interrupts, reg, set_line
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
+from vmrun.devices.state import Declared, Kept, Table
 from vmrun.plan.model import DevicePlan
 from vmrun.tables.fdt import FdtNode, Strings
 
@@ -40,11 +41,20 @@ def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
     return Nodes((FdtNode(f"rtc@{device.base:x}", props),))
 
 
-class GoldfishRtc:
+class GoldfishRtc(Declared):
     """The live clock. A level interrupt, high from the alarm until the guest clears it, while enabled.
 
     The guest may set its own time: that is an offset to the machine's time of day, which stays as it is.
     """
+
+    STATE = Table(
+        "goldfish-rtc",
+        kept=(
+            *(Kept(name, 64) for name in ("offset", "alarm")),
+            *(Kept(name, 32) for name in ("high_read", "high_write", "alarm_high")),
+            *(Kept(name, 1) for name in ("armed", "pending", "enabled")),
+        ),
+    )
 
     def __init__(self, machine: CoreMachine, wires: Wires) -> None:
         self._machine = machine
@@ -62,10 +72,6 @@ class GoldfishRtc:
         self._enabled = False
         self._level = False
 
-    def counters(self) -> dict[str, int]:
-        """Return nothing."""
-        return {}
-
     def _now(self) -> int:
         return (self._clock.day_ns() + self._offset) & _WRAP
 
@@ -74,6 +80,11 @@ class GoldfishRtc:
         if level != self._level:
             self._level = level
             set_line(self._line, level)
+
+    def _loaded(self) -> None:
+        self._level = self._pending and self._enabled
+        set_line(self._line, self._level)
+        self._wait()
 
     def expire(self) -> None:
         """Let the alarm ring if its time has come; else wait on. The timer calls it."""
@@ -123,7 +134,7 @@ class GoldfishRtc:
         with self._lock:
             match found[0].name:
                 case "TIME_LOW":
-                    self._offset = (self._high_write << 32 | value) - self._clock.day_ns()
+                    self._offset = (self._high_write << 32 | value) - self._clock.day_ns() & _WRAP
                     self._wait()
                 case "TIME_HIGH":
                     self._high_write = value

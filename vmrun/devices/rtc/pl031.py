@@ -10,8 +10,9 @@ import threading
 from typing import TYPE_CHECKING
 
 from vmrun.devices import primecell
-from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Props, Quiet, Wires, interrupts, reg, set_line
+from vmrun.devices.model import DeviceType, FdtContext, Needs, Nodes, Props, Wires, interrupts, reg, set_line
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
+from vmrun.devices.state import Declared, Kept, Table
 from vmrun.plan.model import DevicePlan
 from vmrun.tables.fdt import FdtNode, Strings
 
@@ -50,12 +51,21 @@ def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
     return Nodes((FdtNode(f"rtc@{device.base:x}", props),))
 
 
-class Pl031(Quiet):
+class Pl031(Declared):
     """The live clock. A level interrupt, high from the alarm until the guest clears it, while it is unmasked.
 
     The counter has 32 bits and wraps, and so does the way to an alarm: one in the past rings in 136 years. The guest
     may set its own time: that is an offset to the machine's time of day, which stays as it is.
     """
+
+    STATE = Table(
+        "pl031",
+        kept=(
+            *(Kept(name, 32) for name in ("offset_s", "match", "load")),
+            Kept("rings_s", 64, optional=True),
+            *(Kept(name, 1) for name in ("pending", "unmasked")),
+        ),
+    )
 
     def __init__(self, machine: CoreMachine, wires: Wires) -> None:
         self._machine = machine
@@ -83,6 +93,11 @@ class Pl031(Quiet):
         if level != self._level:
             self._level = level
             set_line(self._line, level)
+
+    def _loaded(self) -> None:
+        self._level = self._pending and self._unmasked
+        set_line(self._line, self._level)
+        self._wait()
 
     def _arm(self) -> None:
         """Look for the alarm's time, after a change of it or of the clock."""
@@ -140,7 +155,7 @@ class Pl031(Quiet):
                     self._arm()
                 case "LR":
                     self._load = value
-                    self._offset_s = value - self._day_s()
+                    self._offset_s = value - self._day_s() & _WRAP
                     if self._rings_s is not None:
                         self._arm()
                 case "IMSC":

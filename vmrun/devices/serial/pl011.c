@@ -61,13 +61,13 @@ static void left(vmr_pl011 *uart) {
 }
 
 /* Locked: the host moved bytes. */
-static void moved(void *device) {
+static void moved(void *device, bool in) {
   vmr_pl011 *uart = device;
   if (uart->tx_stalled && vmr_serial_ready(&uart->serial)) {
     uart->tx_stalled = false;
     uart->ris |= VMR_PL011_RIS_TX;
   }
-  arrived(uart);
+  if (in) arrived(uart);
   update_irq(uart);
 }
 
@@ -205,6 +205,26 @@ static void uart_write(void *device, uint64_t offset, uint32_t size, uint64_t va
 
 static const vmr_bus_ops bus_ops = {.read = uart_read, .write = uart_write};
 
+/* ---- state ------------------------------------------------------------------------------------------------------- */
+
+static const char *state_lock(void *object) { return vmr_serial_lock(&((vmr_pl011 *)object)->serial); }
+static void state_unlock(void *object) { vmr_serial_unlock(&((vmr_pl011 *)object)->serial); }
+
+static void state_loaded(void *object) {
+  vmr_pl011 *uart = object;
+  vmr_serial_loaded(&uart->serial);
+  moved(uart, false); /* the host of this machine may have room where the other's had none */
+  vmr_line_set(uart->line, uart->irq);
+}
+
+static const vmr_field fields[] = {
+    VMR_FIELD(vmr_pl011, tx_stalled, 1),  VMR_FIELD(vmr_pl011, overrun, 1),     VMR_BITS(vmr_pl011, lines, LINES | VMR_PL011_FR_RI),
+    VMR_BITS(vmr_pl011, ris, INTERRUPTS), VMR_BITS(vmr_pl011, imsc, INTERRUPTS), VMR_FIELD(vmr_pl011, cr, VMR_ANY),
+    VMR_FIELD(vmr_pl011, ibrd, VMR_ANY),  VMR_BITS(vmr_pl011, fbrd, 0x3f),      VMR_FIELD(vmr_pl011, lcr_h, VMR_ANY),
+    VMR_BITS(vmr_pl011, ifls, 0x3f),      VMR_FIELD(vmr_pl011, ilpr, VMR_ANY),  VMR_BITS(vmr_pl011, dmacr, 7),
+    VMR_BITS(vmr_pl011, rsr, VMR_PL011_RSR_OE)};
+static const vmr_state_ops state_ops = {NAME, 1, state_lock, state_unlock, NULL, state_loaded};
+
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
 static void uart_free(void *device) {
@@ -230,15 +250,17 @@ int vmr_pl011_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line li
     return rc;
   }
   rc = vmr_serial_open(&uart->serial, in_fd, out_fd);
+  vmr_part parts[] = {{NULL, -1, uart, VMR_FIELDS(fields)}, vmr_serial_part(&uart->serial)};
+  if (!rc) rc = vmr_state_add(machine, &state_ops, uart, parts, 2);
   if (!rc) rc = vmr_bus_add(machine, gpa, size, &bus_ops, uart);
   if (!rc) *out = uart;
   return rc;
 }
 
-void vmr_pl011_get_state(vmr_pl011 *uart, vmr_pl011_state *state) {
+void vmr_pl011_get_counters(vmr_pl011 *uart, vmr_pl011_counters *state) {
   const vmr_serial *serial = &uart->serial;
   pthread_mutex_lock(&uart->serial.lock);
-  *state = (vmr_pl011_state){serial->rx_count, vmr_outlet_waiting(serial->out), uart->irq, !serial->in_ended,
+  *state = (vmr_pl011_counters){serial->rx_count, vmr_outlet_waiting(serial->out), uart->irq, !serial->in_ended,
                              (uint32_t)vmr_outlet_errno(serial->out)};
   pthread_mutex_unlock(&uart->serial.lock);
 }

@@ -5,7 +5,7 @@ Spec: ARM PrimeCell UART (PL011) Technical Reference Manual, DDI 0183G, chapter 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vmrun.devices import primecell
 from vmrun.devices.model import (
@@ -15,12 +15,12 @@ from vmrun.devices.model import (
     Needs,
     Nodes,
     Props,
-    Quiet,
     Wires,
     interrupts,
     reg,
 )
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
+from vmrun.devices.state import Served
 from vmrun.plan.model import DevicePlan
 from vmrun.tables.fdt import FdtNode, Strings
 
@@ -111,14 +111,7 @@ def fdt(device: DevicePlan, context: FdtContext) -> Nodes:
     return Nodes((FdtNode(f"serial@{device.base:x}", props),))
 
 
-class Uart(Quiet):
-    """A live UART; its bytes are counted by whoever reads them."""
-
-    def __init__(self, handle: Any) -> None:
-        self.handle = handle
-
-
-def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Uart:
+def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Served:
     """Attach the UART; its console is the device's port ``""``."""
     from vmrun._core import ffi, lib
 
@@ -126,7 +119,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Uart:
     uart = ffi.new("vmr_pl011 **")
     code = lib.vmr_pl011_new(machine.handle, device.base, device.size, wires.c_line(), in_fd, out_fd, uart)
     machine.check(code, device.id)
-    return Uart(uart[0])
+    return Served(machine, uart[0], device.id)
 
 
 DEVICE = DeviceType(

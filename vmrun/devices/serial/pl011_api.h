@@ -55,12 +55,12 @@
 typedef struct vmr_pl011 vmr_pl011;
 /* gpa, size: the window, 4096 bytes. Descriptors as for the 16550. */
 int vmr_pl011_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line line, int in_fd, int out_fd, vmr_pl011 **uart);
-typedef struct vmr_pl011_state {
+typedef struct vmr_pl011_counters {
   uint32_t rx_waiting; /* bytes the guest has not read */
   uint32_t tx_waiting; /* bytes the host has not taken */
   uint32_t irq;        /* the interrupt line's level */
   uint32_t in_open;    /* 0 once in_fd came to its end */
   uint32_t out_errno;  /* why out_fd takes no more, or 0 */
-} vmr_pl011_state;
-void vmr_pl011_get_state(vmr_pl011 *uart, vmr_pl011_state *state);
+} vmr_pl011_counters;
+void vmr_pl011_get_counters(vmr_pl011 *uart, vmr_pl011_counters *state);
 #endif

@@ -9,7 +9,7 @@
 static void on_moved(void *opaque) {
   vmr_serial *serial = opaque;
   pthread_mutex_lock(&serial->lock);
-  serial->moved(serial->device);
+  serial->moved(serial->device, false);
   pthread_mutex_unlock(&serial->lock);
 }
 
@@ -29,7 +29,7 @@ static void on_in(void *opaque, uint32_t events) {
   }
   serial->in_paused = !serial->in_ended && (serial->rx_count == VMR_SERIAL_RX || serial->in_held);
   if (serial->in_paused) vmr_io_modify(serial->machine, serial->in.fd, 0);
-  serial->moved(serial->device);
+  serial->moved(serial->device, true);
   pthread_mutex_unlock(&serial->lock);
 }
 
@@ -66,9 +66,31 @@ void vmr_serial_hold(vmr_serial *serial, bool held) {
   resume_in(serial);
 }
 
+/* ---- state ------------------------------------------------------------------------------------------------------- */
+
+static const vmr_field fields[] = {
+    VMR_FIELD(vmr_serial, in_held, 1), VMR_FIELD(vmr_serial, rx_at, VMR_SERIAL_RX - 1),
+    VMR_FIELD(vmr_serial, rx_count, VMR_SERIAL_RX), VMR_ARRAY(vmr_serial, rx, VMR_ANY)};
+
+vmr_part vmr_serial_part(vmr_serial *serial) { return (vmr_part){"host", -1, serial, VMR_FIELDS(fields)}; }
+
+const char *vmr_serial_lock(vmr_serial *serial) {
+  pthread_mutex_lock(&serial->lock);
+  return NULL;
+}
+
+void vmr_serial_unlock(vmr_serial *serial) { pthread_mutex_unlock(&serial->lock); }
+
+void vmr_serial_loaded(vmr_serial *serial) {
+  bool full = serial->rx_count == VMR_SERIAL_RX || serial->in_held;
+  if (serial->in_ended || full == serial->in_paused) return;
+  serial->in_paused = full;
+  vmr_io_modify(serial->machine, serial->in.fd, full ? 0 : EPOLLIN);
+}
+
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
-void vmr_serial_init(vmr_serial *serial, vmr_machine *machine, void (*moved)(void *device), void *device) {
+void vmr_serial_init(vmr_serial *serial, vmr_machine *machine, void (*moved)(void *device, bool in), void *device) {
   serial->machine = machine;
   serial->moved = moved;
   serial->device = device;

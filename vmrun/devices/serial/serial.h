@@ -13,7 +13,7 @@
 
 typedef struct vmr_serial {
   vmr_machine *machine;
-  void (*moved)(void *device); /* locked, on the I/O thread: the host has taken, or sent, bytes */
+  void (*moved)(void *device, bool in); /* locked, on the I/O thread: the host has sent bytes, or (not in) taken some */
   void *device;
   pthread_mutex_t lock;
   vmr_stream in;
@@ -25,7 +25,7 @@ typedef struct vmr_serial {
 } vmr_serial;
 
 /* Before anything can fail, so that vmr_serial_fini may follow. */
-void vmr_serial_init(vmr_serial *serial, vmr_machine *machine, void (*moved)(void *device), void *device);
+void vmr_serial_init(vmr_serial *serial, vmr_machine *machine, void (*moved)(void *device, bool in), void *device);
 /* Watch the descriptors (-1: none), which are duplicated. 0 or -errno. */
 int vmr_serial_open(vmr_serial *serial, int in_fd, int out_fd);
 void vmr_serial_fini(vmr_serial *serial);
@@ -42,4 +42,10 @@ void vmr_serial_drop(vmr_serial *serial, uint32_t count);
 bool vmr_serial_echo(vmr_serial *serial, uint8_t byte, uint32_t limit);
 /* Locked. Leave the host's bytes with the host, or take them again. */
 void vmr_serial_hold(vmr_serial *serial, bool held);
+/* The part of a port's state that is here, and for vmr_state_ops: lock and unlock its port; locked: it was loaded. What the
+ * host has not taken yet is no state of the port's, but on its way: a machine is drained before it is saved. */
+vmr_part vmr_serial_part(vmr_serial *serial);
+const char *vmr_serial_lock(vmr_serial *serial);
+void vmr_serial_unlock(vmr_serial *serial);
+void vmr_serial_loaded(vmr_serial *serial);
 #endif

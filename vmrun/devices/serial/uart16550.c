@@ -41,8 +41,9 @@ static void update_irq(vmr_uart16550 *uart) {
 }
 
 /* Locked: the host moved bytes. */
-static void moved(void *device) {
+static void moved(void *device, bool in) {
   vmr_uart16550 *uart = device;
+  (void)in;
   if (uart->tx_stalled && vmr_serial_ready(&uart->serial)) {
     uart->tx_stalled = false;
     uart->thre_pending = true;
@@ -167,6 +168,25 @@ static void uart_write(void *device, uint64_t offset, uint32_t size, uint64_t va
 
 static const vmr_bus_ops bus_ops = {.read = uart_read, .write = uart_write};
 
+/* ---- state ------------------------------------------------------------------------------------------------------- */
+
+static const char *state_lock(void *object) { return vmr_serial_lock(&((vmr_uart16550 *)object)->serial); }
+static void state_unlock(void *object) { vmr_serial_unlock(&((vmr_uart16550 *)object)->serial); }
+
+static void state_loaded(void *object) {
+  vmr_uart16550 *uart = object;
+  vmr_serial_loaded(&uart->serial);
+  moved(uart, false); /* the host of this machine may have room where the other's had none */
+  vmr_line_set(uart->line, uart->irq);
+}
+
+static const vmr_field fields[] = {
+    VMR_FIELD(vmr_uart16550, thre_pending, 1), VMR_FIELD(vmr_uart16550, tx_stalled, 1), VMR_FIELD(vmr_uart16550, overrun, 1),
+    VMR_BITS(vmr_uart16550, ier, 0x0f),        VMR_BITS(vmr_uart16550, fcr, VMR_UART_FCR_ENABLE | VMR_UART_FCR_TRIGGER),
+    VMR_FIELD(vmr_uart16550, lcr, VMR_ANY),    VMR_BITS(vmr_uart16550, mcr, 0x1f),      VMR_FIELD(vmr_uart16550, msr, VMR_ANY),
+    VMR_FIELD(vmr_uart16550, scr, VMR_ANY),    VMR_FIELD(vmr_uart16550, divisor, VMR_ANY)};
+static const vmr_state_ops state_ops = {NAME, 1, state_lock, state_unlock, NULL, state_loaded};
+
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
 static void uart_free(void *device) {
@@ -192,15 +212,17 @@ int vmr_uart16550_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_lin
     return rc;
   }
   rc = vmr_serial_open(&uart->serial, in_fd, out_fd);
+  vmr_part parts[] = {{NULL, -1, uart, VMR_FIELDS(fields)}, vmr_serial_part(&uart->serial)};
+  if (!rc) rc = vmr_state_add(machine, &state_ops, uart, parts, 2);
   if (!rc) rc = vmr_bus_add(machine, gpa, size, &bus_ops, uart);
   if (!rc) *out = uart;
   return rc;
 }
 
-void vmr_uart16550_get_state(vmr_uart16550 *uart, vmr_uart16550_state *state) {
+void vmr_uart16550_get_counters(vmr_uart16550 *uart, vmr_uart16550_counters *state) {
   const vmr_serial *serial = &uart->serial;
   pthread_mutex_lock(&uart->serial.lock);
-  *state = (vmr_uart16550_state){serial->rx_count, vmr_outlet_waiting(serial->out), uart->divisor,
+  *state = (vmr_uart16550_counters){serial->rx_count, vmr_outlet_waiting(serial->out), uart->divisor,
                                  uart->irq,        !serial->in_ended,               (uint32_t)vmr_outlet_errno(serial->out)};
   pthread_mutex_unlock(&uart->serial.lock);
 }

@@ -6,12 +6,12 @@ Devicetree: serial/8250.yaml. ACPI: PNP0501, 16550A-compatible COM port (Linux d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vmrun.devices.model import DeviceType, Driver, FdtContext, Needs, Nodes, Props, Wires, interrupts, reg
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
+from vmrun.devices.state import Served
 from vmrun.plan.model import DevicePlan
 from vmrun.tables.fdt import Cells, FdtNode, Strings
 
@@ -86,18 +86,7 @@ def aml(device: DevicePlan, number: int) -> tuple[Node, ...]:
     return (acpi_nodes.device(f"COM{number + 1}", "PNP0501", uid=number, crs=(IoPorts(device.base, 8), *line)),)
 
 
-class Uart:
-    """A live UART."""
-
-    def __init__(self, handle: Any) -> None:
-        self.handle = handle
-
-    def counters(self) -> Mapping[str, int]:
-        """Return nothing: the bytes are counted by whoever reads them."""
-        return {}
-
-
-def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Uart:
+def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Served:
     """Attach the UART; its console is the device's port ``""``."""
     from vmrun._core import ffi, lib
 
@@ -105,7 +94,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Uart:
     uart = ffi.new("vmr_uart16550 **")
     code = lib.vmr_uart16550_new(machine.handle, device.bus_base, device.size, wires.c_line(), in_fd, out_fd, uart)
     machine.check(code, device.id)
-    return Uart(uart[0])
+    return Served(machine, uart[0], device.id)
 
 
 DEVICE = DeviceType(

@@ -42,13 +42,13 @@ typedef struct vmr_uart16550 vmr_uart16550;
  * only while there is room for the bytes. */
 int vmr_uart16550_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line line, int in_fd, int out_fd,
                       vmr_uart16550 **uart);
-typedef struct vmr_uart16550_state {
+typedef struct vmr_uart16550_counters {
   uint32_t rx_waiting; /* bytes the guest has not read */
   uint32_t tx_waiting; /* bytes the host has not taken */
   uint32_t divisor;
   uint32_t irq;        /* the interrupt line's level */
   uint32_t in_open;    /* 0 once in_fd came to its end */
   uint32_t out_errno;  /* why out_fd takes no more, or 0 */
-} vmr_uart16550_state;
-void vmr_uart16550_get_state(vmr_uart16550 *uart, vmr_uart16550_state *state);
+} vmr_uart16550_counters;
+void vmr_uart16550_get_counters(vmr_uart16550 *uart, vmr_uart16550_counters *state);
 #endif

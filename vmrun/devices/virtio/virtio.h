@@ -60,6 +60,14 @@ int vmr_virtio_init(vmr_virtio *virtio, vmr_machine *machine, const vmr_virtio_o
                     uint32_t queue_count, const void *config, uint32_t config_size);
 int vmr_virtio_mmio_attach(vmr_virtio *virtio, uint64_t gpa, uint64_t size, vmr_line line);
 void vmr_virtio_fini(vmr_virtio *virtio);
+
+/* Declare the device's state: the transport's registers, each queue, and what the device adds in `parts`. ops are the
+ * device's; their object is virtio->device, and check and loaded begin with the functions below. */
+int vmr_virtio_state_add(vmr_virtio *virtio, const vmr_state_ops *ops, const vmr_part *parts, size_t count);
+const char *vmr_virtio_state_lock(vmr_virtio *virtio);
+void vmr_virtio_state_unlock(vmr_virtio *virtio);
+const char *vmr_virtio_state_check(vmr_virtio *virtio);
+void vmr_virtio_state_loaded(vmr_virtio *virtio);
 bool vmr_virtio_accepted(const vmr_virtio *virtio, uint32_t feature);
 /* True while the driver may be served: DRIVER_OK is set and NEEDS_RESET is not. */
 bool vmr_virtio_live(const vmr_virtio *virtio);
@@ -68,13 +76,19 @@ void vmr_virtio_break(vmr_virtio *virtio, const char *what);
 void vmr_virtio_interrupt(vmr_virtio *virtio, uint32_t bits);
 void vmr_virtio_config_changed(vmr_virtio *virtio);
 
-/* Check and map the rings of a queue; false: they are no rings. */
+/* Check and find the rings of a queue, and begin at index 0; false: they are no rings. */
 bool vmr_virtq_enable(vmr_virtio *virtio, vmr_virtq *queue);
+/* Whether the addresses and the size of a queue are those of rings in RAM. */
+bool vmr_virtq_valid(const vmr_virtio *virtio, const vmr_virtq *queue);
+/* Find the rings of a queue in the host, as memory is now; false: they are not all in RAM. */
+bool vmr_virtq_locate(vmr_virtio *virtio, vmr_virtq *queue);
 void vmr_virtq_reset(vmr_virtq *queue);
 /* Buffers that the driver has made available and nobody has popped. Breaks the device where that is impossible. */
 uint32_t vmr_virtq_waiting(vmr_virtio *virtio, vmr_virtq *queue);
 /* Take the next buffer; false: there is none, or the device broke. */
 bool vmr_virtq_pop(vmr_virtio *virtio, vmr_virtq *queue, vmr_chain *chain);
+/* Describe a buffer that was popped earlier once more, by its head. What is wrong with it, or NULL. */
+const char *vmr_virtq_again(vmr_virtio *virtio, const vmr_virtq *queue, uint16_t head, vmr_chain *chain);
 /* Hand a buffer back, with the bytes written to its writable part; the dirty log hears of them. */
 void vmr_virtq_push(vmr_virtio *virtio, vmr_virtq *queue, const vmr_chain *chain, uint64_t written);
 /* Tell the dirty log that the buffer's writable part may have been written, where it is not handed back. */

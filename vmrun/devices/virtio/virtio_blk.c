@@ -52,7 +52,7 @@ struct vmr_virtio_blk {
   uint32_t stops; /* who waits for quiet: nothing new is begun meanwhile */
   vmr_chain chain; /* of the worker */
   vmr_reader reader; /* the worker, while it serves a request */
-  vmr_virtio_blk_state done;
+  vmr_virtio_blk_counters done;
   vmr_disk_failure failures[VMR_DISK_FAILURES];
   uint32_t failure_count;
 };
@@ -275,6 +275,30 @@ static bool blk_idle(void *device) {
 
 static const vmr_virtio_ops ops = {.name = NAME, .device_id = VMR_VIRTIO_ID_BLK, .notify = blk_notify, .stop = blk_stop};
 
+/* ---- state: what is on the disk, and in its overlay, is not among it ------------------------------------------------ */
+
+static const char *state_lock(void *object) {
+  vmr_virtio_blk *blk = object;
+  pthread_mutex_lock(&blk->virtio.lock);
+  bool waited = blk->in_flight;
+  blk->stops++; /* the request under way comes to its end, and the next is not begun */
+  while (blk->in_flight) pthread_cond_wait(&blk->quiet, &blk->virtio.lock);
+  if (!--blk->stops && waited) blk_notify(blk, 0);
+  return NULL;
+}
+
+static void state_unlock(void *object) { vmr_virtio_state_unlock(&((vmr_virtio_blk *)object)->virtio); }
+static const char *state_check(void *object) { return vmr_virtio_state_check(&((vmr_virtio_blk *)object)->virtio); }
+
+static void state_loaded(void *object) {
+  vmr_virtio_blk *blk = object;
+  vmr_virtio_state_loaded(&blk->virtio);
+  if (blk->notified) blk_notify(blk, 0);
+}
+
+static const vmr_field fields[] = {VMR_FIELD(vmr_virtio_blk, notified, 1)};
+static const vmr_state_ops state_ops = {NAME, 1, state_lock, state_unlock, state_check, state_loaded};
+
 /* ---- life ------------------------------------------------------------------------------------------------------------ */
 
 static void blk_halt(void *device, uint64_t until_ns) {
@@ -318,6 +342,8 @@ static int blk_attach(vmr_virtio_blk *blk, vmr_machine *machine, uint64_t gpa, u
   int rc = vmr_virtio_init(&blk->virtio, machine, &ops, blk, configure(blk), 1, &blk->config, sizeof blk->config);
   if (!rc) rc = vmr_on_halt(machine, blk_halt, blk);
   if (!rc) rc = vmr_on_drain(machine, blk_idle, blk);
+  vmr_part part = {NULL, -1, blk, VMR_FIELDS(fields)};
+  if (!rc) rc = vmr_virtio_state_add(&blk->virtio, &state_ops, &part, 1);
   if (!rc) rc = vmr_virtio_mmio_attach(&blk->virtio, gpa, size, line);
   if (!rc) rc = vmr_thread_start(machine, &blk->worker, "vmrun-disk", worker, blk);
   blk->has_worker = !rc;
@@ -354,7 +380,7 @@ int vmr_virtio_blk_failure_at(vmr_virtio_blk *blk, size_t index, vmr_disk_failur
   return there ? 0 : -ENOENT;
 }
 
-void vmr_virtio_blk_get_state(vmr_virtio_blk *blk, vmr_virtio_blk_state *state) {
+void vmr_virtio_blk_get_counters(vmr_virtio_blk *blk, vmr_virtio_blk_counters *state) {
   pthread_mutex_lock(&blk->virtio.lock);
   *state = blk->done;
   state->sectors = blk->config.capacity;

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmrun.devices.model import DeviceType, Driver, HostFailure, Needs, Wires
+from vmrun.devices.state import Served
 from vmrun.devices.virtio.virtio_mmio import REGISTERS, aml, fdt
 from vmrun.errors import HostError
 from vmrun.plan.model import DevicePlan
@@ -37,19 +38,19 @@ _DOING = ("reading", "writing", "writing zeroes to", "discarding in", "flushing"
 """By VMR_DISK_*, before the file's name."""
 
 
-class Disk:
+class Disk(Served):
     """A live disk. ``files`` are what a person calls the disk's own file and its overlay's."""
 
-    def __init__(self, handle: Any, files: tuple[str, str]) -> None:
-        self.handle = handle
+    def __init__(self, machine: CoreMachine, handle: Any, id: str, files: tuple[str, str]) -> None:
+        super().__init__(machine, handle, id)
         self._files = files
 
     def counters(self) -> Mapping[str, int]:
         """Return the requests done, those that failed, also by the host's fault, and the overlay's 4 KiB clusters."""
         from vmrun._core import ffi, lib
 
-        state = ffi.new("vmr_virtio_blk_state *")
-        lib.vmr_virtio_blk_get_state(self.handle, state)
+        state = ffi.new("vmr_virtio_blk_counters *")
+        lib.vmr_virtio_blk_get_counters(self.handle, state)
         return {name: int(getattr(state, name)) for name in _COUNTERS}
 
     def host_failures(self) -> Sequence[HostFailure]:
@@ -95,7 +96,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Disk:
         )
     error, remedy = _ERRORS.get(-code, ("E350", None))
     machine.check(code, what, error=error, remedy=remedy)
-    return Disk(out[0], (own, f"its overlay in {folder}"))
+    return Disk(machine, out[0], device.id, (own, f"its overlay in {folder}"))
 
 
 @contextlib.contextmanager

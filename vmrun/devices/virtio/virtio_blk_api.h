@@ -26,14 +26,14 @@ typedef struct vmr_virtio_blk vmr_virtio_blk;
  * -EWOULDBLOCK: another run holds the lock. -ENODATA: empty. -EINVAL: rw, and the size is no multiple of 512. */
 int vmr_virtio_blk_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_line line, int fd, int mode, int overlay_fd,
                        const char *serial, vmr_virtio_blk **disk);
-typedef struct vmr_virtio_blk_state {
+typedef struct vmr_virtio_blk_counters {
   uint64_t sectors;
   uint64_t reads, writes, flushes; /* requests done */
   uint64_t errors;                 /* requests answered with IOERR */
   uint64_t host_errors;            /* those of them for which the host is to blame, and a failed flush at the end */
   uint64_t overlay_clusters;       /* 4 KiB units that the overlay holds */
-} vmr_virtio_blk_state;
-void vmr_virtio_blk_get_state(vmr_virtio_blk *disk, vmr_virtio_blk_state *state);
+} vmr_virtio_blk_counters;
+void vmr_virtio_blk_get_counters(vmr_virtio_blk *disk, vmr_virtio_blk_counters *state);
 
 #define VMR_DISK_READING 0
 #define VMR_DISK_WRITING 1

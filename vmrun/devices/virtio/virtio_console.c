@@ -24,6 +24,11 @@ bool vmr_console_multiport(const vmr_virtio_console *console) {
   return vmr_virtio_accepted(&console->virtio, VMR_VIRTIO_CONSOLE_F_MULTIPORT);
 }
 
+void vmr_console_post(vmr_virtio_console *console) {
+  console->task_due = true;
+  vmr_io_post(console->virtio.machine, &console->task);
+}
+
 /* ---- guest to host --------------------------------------------------------------------------------------------------- */
 
 static void watch_out(vmr_port *port, bool wait) {
@@ -91,7 +96,7 @@ static bool tx_pump(vmr_port *port, uint64_t budget) {
   watch_out(port, port->sending && left);
   vmr_virtq_signal(virtio, tx_queue(port));
   if (!left && port->last_words) return true;
-  if (port->hangup_due && !port->sending) vmr_io_post(virtio->machine, &port->console->task);
+  if (port->hangup_due && !port->sending) vmr_console_post(port->console);
   return false;
 }
 
@@ -99,7 +104,7 @@ static void on_out(void *opaque, uint32_t events) {
   vmr_port *port = opaque;
   (void)events;
   pthread_mutex_lock(&port->console->virtio.lock);
-  if (tx_pump(port, TURN_BYTES)) vmr_io_post(port->console->virtio.machine, &port->console->task);
+  if (tx_pump(port, TURN_BYTES)) vmr_console_post(port->console);
   pthread_mutex_unlock(&port->console->virtio.lock);
 }
 
@@ -172,7 +177,7 @@ void vmr_console_guest_open(vmr_port *port, bool open) {
   port->guest_open = open;
   if (open) watch_in(port, true);
   port->hangup_due = !open && port->flags & VMR_PORT_HANGUP;
-  if (port->hangup_due) vmr_io_post(port->console->virtio.machine, &port->console->task);
+  if (port->hangup_due) vmr_console_post(port->console);
 }
 
 static vmr_port *port_of(vmr_virtio_console *console, uint32_t queue) {
@@ -184,7 +189,7 @@ static vmr_port *port_of(vmr_virtio_console *console, uint32_t queue) {
 static void console_notify(void *device, uint32_t queue) {
   vmr_virtio_console *console = device;
   if (queue == VMR_CONSOLE_CONTROL_RX || queue == VMR_CONSOLE_CONTROL_TX) {
-    vmr_io_post(console->virtio.machine, &console->task);
+    vmr_console_post(console);
     return;
   }
   vmr_port *port = port_of(console, queue);
@@ -193,18 +198,19 @@ static void console_notify(void *device, uint32_t queue) {
   if (queue % 2 == 0) {
     if (port->guest_open) watch_in(port, true);
   } else if (!port->out_waits && tx_pump(port, INLINE_BYTES)) {
-    vmr_io_post(console->virtio.machine, &console->task);
+    vmr_console_post(console);
   }
 }
 
 static void console_task(void *opaque) {
   vmr_virtio_console *console = opaque;
   pthread_mutex_lock(&console->virtio.lock);
+  console->task_due = false;
   vmr_console_control(console);
   for (uint32_t i = 0; i < console->port_count; i++) {
     vmr_port *port = &console->ports[i];
     if (!port->wired) continue;
-    if (!port->out_waits && tx_pump(port, TURN_BYTES)) vmr_io_post(console->virtio.machine, &console->task);
+    if (!port->out_waits && tx_pump(port, TURN_BYTES)) vmr_console_post(console);
     if (port->hangup_due && !port->sending) hang_up(port);
   }
   pthread_mutex_unlock(&console->virtio.lock);
@@ -253,6 +259,66 @@ static bool console_idle(void *device) {
   return idle;
 }
 
+/* ---- state ------------------------------------------------------------------------------------------------------------- */
+
+static const char *state_lock(void *object) { return vmr_virtio_state_lock(&((vmr_virtio_console *)object)->virtio); }
+static void state_unlock(void *object) { vmr_virtio_state_unlock(&((vmr_virtio_console *)object)->virtio); }
+
+/* A buffer that was being sent is described once more, in the console's scratch. */
+static const char *check_port(vmr_port *port) {
+  vmr_virtio_console *console = port->console;
+  const vmr_virtq *queue = tx_queue(port);
+  if (!port->sending) return port->wired || !(port->guest_open || port->owed || port->hangup_due) ? NULL : "a port without wires";
+  if (!port->wired || !queue->ready) return "a buffer of a port that sends nothing";
+  const char *wrong = vmr_virtq_again(&console->virtio, queue, port->tx.head, &console->chain);
+  return wrong ? wrong : port->sent > console->chain.readable_bytes ? "more sent than the buffer holds" : NULL;
+}
+
+static const char *state_check(void *object) {
+  vmr_virtio_console *console = object;
+  const char *wrong = vmr_virtio_state_check(&console->virtio);
+  for (uint32_t i = 0; i < console->port_count && !wrong; i++) wrong = check_port(&console->ports[i]);
+  return wrong;
+}
+
+static void port_loaded(vmr_port *port) {
+  bool watched = port->in_watched;
+  port->in_watched = !watched; /* whatever epoll was told before */
+  watch_in(port, watched);
+  if (port->in_ended) port->in_watched = false;
+  if (port->sending) vmr_virtq_again(&port->console->virtio, tx_queue(port), port->tx.head, &port->tx);
+  port->out_waits = !port->sending;
+  watch_out(port, port->sending);
+  if (port->out.fd < 0) port->out_waits = false;
+}
+
+static void state_loaded(void *object) {
+  vmr_virtio_console *console = object;
+  vmr_virtio_state_loaded(&console->virtio);
+  for (uint32_t i = 0; i < console->port_count; i++)
+    if (console->ports[i].wired) port_loaded(&console->ports[i]);
+  if (console->task_due) vmr_console_post(console);
+}
+
+static const vmr_field fields[] = {VMR_FIELD(vmr_virtio_console, task_due, 1)};
+static const vmr_field config_fields[] = {VMR_FIELD(vmr_console_config, cols, VMR_ANY),
+                                          VMR_FIELD(vmr_console_config, rows, VMR_ANY)};
+static const vmr_field port_fields[] = {
+    VMR_FIELD(vmr_port, guest_open, 1), VMR_FIELD(vmr_port, hangup_due, 1),      VMR_BITS(vmr_port, owed, (1u << OWED_KINDS) - 1),
+    VMR_FIELD(vmr_port, in_watched, 1), VMR_FIELD(vmr_port, sending, 1),         VMR_FIELD(vmr_port, sent, VMR_ANY),
+    VMR_FIELD(vmr_port, tx.head, VMR_ANY)};
+static const vmr_state_ops state_ops = {VMR_CONSOLE_NAME, 1, state_lock, state_unlock, state_check, state_loaded};
+
+static int declare_state(vmr_virtio_console *console) {
+  vmr_part parts[VMR_CONSOLE_PORTS + 2] = {{NULL, -1, console, VMR_FIELDS(fields)},
+                                           {"config", -1, &console->config, VMR_FIELDS(config_fields)}};
+  for (uint32_t i = 0; i < console->port_count; i++)
+    parts[i + 2] = (vmr_part){"port", (int)i, &console->ports[i], VMR_FIELDS(port_fields)};
+  return vmr_virtio_state_add(&console->virtio, &state_ops, parts, console->port_count + 2);
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------------------- */
+
 static void console_free(void *device) {
   vmr_virtio_console *console = device;
   for (uint32_t i = 0; i < console->port_count; i++) {
@@ -287,6 +353,7 @@ int vmr_virtio_console_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vm
   rc = vmr_virtio_init(&console->virtio, machine, &ops, console, features, 2 * ports + 2, &console->config,
                        sizeof console->config);
   if (!rc) rc = vmr_on_drain(machine, console_idle, console);
+  if (!rc) rc = declare_state(console);
   if (!rc) rc = vmr_virtio_mmio_attach(&console->virtio, gpa, size, line);
   if (!rc) *out = console;
   return rc;
@@ -324,16 +391,16 @@ int vmr_virtio_console_resize(vmr_virtio_console *console, uint32_t cols, uint32
   for (uint32_t i = 0; i < console->port_count; i++)
     if (console->ports[i].flags & VMR_PORT_CONSOLE && console->ports[i].guest_open)
       console->ports[i].owed |= 1u << OWED_RESIZE;
-  vmr_io_post(console->virtio.machine, &console->task);
+  vmr_console_post(console);
   pthread_mutex_unlock(&console->virtio.lock);
   return 0;
 }
 
-int vmr_virtio_console_get_port(vmr_virtio_console *console, uint32_t index, vmr_virtio_console_port_state *state) {
+int vmr_virtio_console_get_counters(vmr_virtio_console *console, uint32_t index, vmr_virtio_console_counters *state) {
   if (index >= console->port_count) return -EINVAL;
   const vmr_port *port = &console->ports[index];
   pthread_mutex_lock(&console->virtio.lock);
-  *state = (vmr_virtio_console_port_state){port->guest_open, !port->in_ended, port->out.fd >= 0,
+  *state = (vmr_virtio_console_counters){port->guest_open, !port->in_ended, port->out.fd >= 0,
                                            (uint32_t)port->out_errno, port->rx_bytes, port->tx_bytes};
   pthread_mutex_unlock(&console->virtio.lock);
   return 0;

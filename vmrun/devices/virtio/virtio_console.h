@@ -42,6 +42,7 @@ struct vmr_virtio_console {
   vmr_console_config config;
   uint32_t port_count;
   vmr_io_task task; /* what must not run on a vCPU's thread */
+  bool task_due;    /* it was posted and has not run */
   vmr_chain chain;  /* scratch for receive and control queues */
   vmr_port ports[VMR_CONSOLE_PORTS];
 };
@@ -53,6 +54,8 @@ uint32_t vmr_console_rx_queue(const vmr_port *port);
 
 /* With the lock, on the I/O thread: read the driver's messages, send what is owed. */
 void vmr_console_control(vmr_virtio_console *console);
+/* With the lock: run the task on the I/O thread soon. */
+void vmr_console_post(vmr_virtio_console *console);
 /* The guest opened or closed a port. */
 void vmr_console_guest_open(vmr_port *port, bool open);
 bool vmr_console_multiport(const vmr_virtio_console *console);

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vmrun.devices.model import DeviceType, Driver, Needs, Wires
+from vmrun.devices.state import Served
 from vmrun.devices.virtio.virtio_mmio import REGISTERS, aml, fdt
 from vmrun.plan.model import DevicePlan
 
@@ -24,14 +25,12 @@ def ports(device: DevicePlan) -> tuple[tuple[str, bool], ...]:
     return ((("", True),) if terminal else ()) + tuple((name, False) for name in named)
 
 
-class Console:
+class Console(Served):
     """A live console device."""
 
     def __init__(self, machine: CoreMachine, device: DevicePlan, handle: Any) -> None:
-        self.handle = handle
-        self._machine = machine
+        super().__init__(machine, handle, device.id)
         self._ports = ports(device)
-        self._id = device.id
 
     def resize(self, columns: int, rows: int) -> None:
         """Tell the guest the size of its terminal in characters, each 1 to 65535. Any thread."""
@@ -44,9 +43,9 @@ class Console:
         from vmrun._core import ffi, lib
 
         found: dict[str, int] = {}
-        state = ffi.new("vmr_virtio_console_port_state *")
+        state = ffi.new("vmr_virtio_console_counters *")
         for index, (name, _) in enumerate(self._ports):
-            lib.vmr_virtio_console_get_port(self.handle, index, state)
+            lib.vmr_virtio_console_get_counters(self.handle, index, state)
             found[f"{name or 'console'}.in"] = int(state.rx_bytes)
             found[f"{name or 'console'}.out"] = int(state.tx_bytes)
         return found

@@ -27,12 +27,12 @@ int vmr_virtio_console_port(vmr_virtio_console *console, uint32_t port, const ch
                             int out_fd);
 /* Tell the guest a new size of its terminals. Any thread, any time before the machine is freed. */
 int vmr_virtio_console_resize(vmr_virtio_console *console, uint32_t cols, uint32_t rows);
-typedef struct vmr_virtio_console_port_state {
+typedef struct vmr_virtio_console_counters {
   uint32_t guest_open;
   uint32_t in_open;   /* 0 once in_fd came to its end, or was never given */
   uint32_t out_open;
   uint32_t out_errno; /* why out_fd takes no more, or 0 */
   uint64_t rx_bytes, tx_bytes;
-} vmr_virtio_console_port_state;
-int vmr_virtio_console_get_port(vmr_virtio_console *console, uint32_t port, vmr_virtio_console_port_state *state);
+} vmr_virtio_console_counters;
+int vmr_virtio_console_get_counters(vmr_virtio_console *console, uint32_t port, vmr_virtio_console_counters *state);
 #endif

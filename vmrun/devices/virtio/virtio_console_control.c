@@ -62,7 +62,7 @@ static void pay(vmr_virtio_console *console) {
     }
   }
   vmr_virtq_signal(&console->virtio, queue);
-  if (!room && vmr_virtq_arm(&console->virtio, queue)) vmr_io_post(console->virtio.machine, &console->task);
+  if (!room && vmr_virtq_arm(&console->virtio, queue)) vmr_console_post(console);
 }
 
 static void obey_port(vmr_virtio_console *console, const control *message) {

@@ -18,13 +18,13 @@ from vmrun.devices.model import (
     Needs,
     Nodes,
     Props,
-    Quiet,
     Wires,
     aml_interrupt,
     interrupts,
     reg,
 )
 from vmrun.devices.registers import READ_ONLY, READ_WRITE, WRITE_ONLY, Bits, Register, RegisterMap
+from vmrun.devices.state import Declared, Table
 from vmrun.plan.model import DevicePlan
 from vmrun.tables.fdt import FdtNode, Strings
 
@@ -96,12 +96,15 @@ def aml(device: DevicePlan, number: int) -> tuple[Node, ...]:
 
 def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Live:
     """Attach a window without a device: DEVICE_ID 0, which drivers pass by (4.2.3.1.1)."""
-    machine.claim(device.base, device.size, EmptySlot(machine), min_width=4, max_width=4)
-    return Quiet()
+    slot = EmptySlot(machine)
+    machine.claim(device.base, device.size, slot, min_width=4, max_width=4)
+    return slot
 
 
-class EmptySlot:
+class EmptySlot(Declared):
     """What a driver sees where no device is."""
+
+    STATE = Table("virtio-mmio")
 
     def __init__(self, machine: CoreMachine) -> None:
         self._machine = machine

@@ -68,6 +68,13 @@ static void rng_stop(void *device, uint32_t queue) { (void)device, (void)queue; 
 
 static const vmr_virtio_ops ops = {.name = "virtio-rng", .device_id = VMR_VIRTIO_ID_RNG, .notify = rng_notify, .stop = rng_stop};
 
+/* Buffers are filled when they are announced: nothing is left over. */
+static const char *state_lock(void *object) { return vmr_virtio_state_lock(&((vmr_virtio_rng *)object)->virtio); }
+static void state_unlock(void *object) { vmr_virtio_state_unlock(&((vmr_virtio_rng *)object)->virtio); }
+static const char *state_check(void *object) { return vmr_virtio_state_check(&((vmr_virtio_rng *)object)->virtio); }
+static void state_loaded(void *object) { vmr_virtio_state_loaded(&((vmr_virtio_rng *)object)->virtio); }
+static const vmr_state_ops state_ops = {"virtio-rng", 1, state_lock, state_unlock, state_check, state_loaded};
+
 static void rng_free(void *device) {
   vmr_virtio_rng *rng = device;
   if (rng->source >= 0) close(rng->source);
@@ -89,6 +96,7 @@ int vmr_virtio_rng_new(vmr_machine *machine, uint64_t gpa, uint64_t size, vmr_li
   rc = vmr_virtio_init(&rng->virtio, machine, &ops, rng, 0, 1, NULL, 0);
   if (!rc && source_fd >= 0 && (rng->source = fcntl(source_fd, F_DUPFD_CLOEXEC, 3)) < 0)
     rc = vmr_fail(machine, errno, "virtio-rng: duplicating fd %d", source_fd);
+  if (!rc) rc = vmr_virtio_state_add(&rng->virtio, &state_ops, NULL, 0);
   if (!rc) rc = vmr_virtio_mmio_attach(&rng->virtio, gpa, size, line);
   if (!rc) *out = rng;
   return rc;

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmrun.devices.model import DeviceType, Driver, Live, Needs, Quiet, Wires
+from vmrun.devices.model import DeviceType, Driver, Live, Needs, Wires
+from vmrun.devices.state import Served
 from vmrun.devices.virtio.virtio_mmio import REGISTERS, aml, fdt
 from vmrun.plan.model import DevicePlan
 
@@ -19,7 +20,7 @@ def realize(device: DevicePlan, machine: CoreMachine, wires: Wires) -> Live:
     out = ffi.new("vmr_virtio_rng **")
     code = lib.vmr_virtio_rng_new(machine.handle, device.base, device.size, wires.c_line(), wires.entropy_fd, out)
     machine.check(code, device.id)
-    return Quiet()
+    return Served(machine, out[0], device.id)
 
 
 DEVICE = DeviceType(

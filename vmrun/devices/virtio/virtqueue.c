@@ -27,8 +27,7 @@ static uint8_t *used_entry(const vmr_virtq *queue, uint16_t i) { return queue->u
 static const uint8_t *used_event(const vmr_virtq *queue) { return queue->avail + 4 + 2 * queue->num; }
 static uint8_t *avail_event(const vmr_virtq *queue) { return queue->used + 4 + 8 * queue->num; }
 
-/* Where the rings are in the host, as memory is now. false: they are not all in RAM. */
-static bool locate(vmr_virtio *virtio, vmr_virtq *queue) {
+bool vmr_virtq_locate(vmr_virtio *virtio, vmr_virtq *queue) {
   uint32_t num = queue->num;
   queue->generation = vmr_memory_generation(virtio->machine);
   queue->desc = vmr_gpa_ptr(virtio->machine, queue->desc_gpa, 16 * num);
@@ -40,17 +39,27 @@ static bool locate(vmr_virtio *virtio, vmr_virtq *queue) {
 /* The queue can be used: its rings are there. Each use begins here, since memory may have changed since the last. */
 static bool usable(vmr_virtio *virtio, vmr_virtq *queue) {
   if (!queue->ready || !vmr_virtio_live(virtio)) return false;
-  if (queue->generation == vmr_memory_generation(virtio->machine) || locate(virtio, queue)) return true;
+  if (queue->generation == vmr_memory_generation(virtio->machine) || vmr_virtq_locate(virtio, queue)) return true;
   queue->ready = false;
   vmr_virtio_break(virtio, "queue whose rings are no longer in RAM");
   return false;
 }
 
-bool vmr_virtq_enable(vmr_virtio *virtio, vmr_virtq *queue) {
+static bool is_shape(const vmr_virtq *queue) {
   uint32_t num = queue->num;
-  if (!num || num > VMR_VIRTQ_SIZE || num & (num - 1)) return false;
-  if (queue->desc_gpa % 16 || queue->avail_gpa % 2 || queue->used_gpa % 4) return false;
-  queue->ready = locate(virtio, queue);
+  return num && num <= VMR_VIRTQ_SIZE && !(num & (num - 1)) && !(queue->desc_gpa % 16) && !(queue->avail_gpa % 2) &&
+         !(queue->used_gpa % 4);
+}
+
+bool vmr_virtq_valid(const vmr_virtio *virtio, const vmr_virtq *queue) {
+  uint32_t num = queue->num;
+  return is_shape(queue) && vmr_gpa_holds(virtio->machine, queue->desc_gpa, 16 * num, false) &&
+         vmr_gpa_holds(virtio->machine, queue->avail_gpa, 6 + 2 * num, false) &&
+         vmr_gpa_holds(virtio->machine, queue->used_gpa, 6 + 8 * num, true);
+}
+
+bool vmr_virtq_enable(vmr_virtio *virtio, vmr_virtq *queue) {
+  queue->ready = is_shape(queue) && vmr_virtq_locate(virtio, queue);
   queue->last_avail = queue->used_idx = queue->signalled = 0;
   return queue->ready;
 }
@@ -131,13 +140,22 @@ static const char *walk(vmr_virtio *virtio, const vmr_virtq *queue, vmr_chain *c
   return "chain longer than the queue";
 }
 
-bool vmr_virtq_pop(vmr_virtio *virtio, vmr_virtq *queue, vmr_chain *chain) {
-  if (!vmr_virtq_waiting(virtio, queue)) return false;
-  chain->head = load(avail_entry(queue, queue->last_avail++));
+static const char *describe(vmr_virtio *virtio, const vmr_virtq *queue, uint16_t head, vmr_chain *chain) {
+  chain->head = head;
   chain->readable = chain->writable = 0;
   chain->readable_bytes = chain->writable_bytes = 0;
   chain->generation = queue->generation;
-  const char *wrong = walk(virtio, queue, chain);
+  return walk(virtio, queue, chain);
+}
+
+const char *vmr_virtq_again(vmr_virtio *virtio, const vmr_virtq *queue, uint16_t head, vmr_chain *chain) {
+  vmr_virtq rings = *queue;
+  return vmr_virtq_locate(virtio, &rings) ? describe(virtio, &rings, head, chain) : "rings that are not in RAM";
+}
+
+bool vmr_virtq_pop(vmr_virtio *virtio, vmr_virtq *queue, vmr_chain *chain) {
+  if (!vmr_virtq_waiting(virtio, queue)) return false;
+  const char *wrong = describe(virtio, queue, load(avail_entry(queue, queue->last_avail++)), chain);
   if (wrong) vmr_virtio_break(virtio, wrong);
   return !wrong;
 }

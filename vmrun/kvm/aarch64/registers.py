@@ -37,6 +37,9 @@ SYSTEM = {
 }
 """What else a report says of a vCPU."""
 
+WRITABLE = {name: number for name, number in (GENERAL | SYSTEM).items() if name != "mpidr_el1"}
+"""What is saved of a vCPU: its number in the machine is the plan's."""
+
 ID_AA64MMFR0_EL1 = _system(3, 0, 0, 7, 0)
 
 _GRANULES = (

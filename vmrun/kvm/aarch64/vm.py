@@ -11,11 +11,12 @@ from vmrun.errors import HostError
 from vmrun.kvm.aarch64 import features, gic, registers
 from vmrun.kvm.aarch64.paging import translate
 from vmrun.kvm.host import Kvm
-from vmrun.kvm.vm import Vm, fault
+from vmrun.kvm.vm import Vm, fault, vcpu_registers, vcpu_state
 from vmrun.plan import ppi
 from vmrun.plan.model import ArmCpus, EntryPlan, MachinePlan
 
 if TYPE_CHECKING:
+    from vmrun.core.state import State
     from vmrun.kvm.report import Scene
 
 IN_KERNEL = gic.KINDS
@@ -74,6 +75,17 @@ class ArmVm(Vm):
         numbers = registers.GENERAL | registers.SYSTEM
         found = {name: self.get_reg(vcpu, number) for name, number in numbers.items()}
         return {"pc": found.pop("pc"), **found}
+
+    def save(self, index: int) -> State:
+        """Return the registers of vCPU ``index`` that `registers` names and that can be written. See `GuestVm`."""
+        vcpu = self.vcpus[index]
+        found = {name: self.get_reg(vcpu, number) for name, number in registers.WRITABLE.items()}
+        return vcpu_state("aarch64", found)
+
+    def load(self, index: int, state: State) -> None:
+        """Give vCPU ``index`` those registers. See `GuestVm`."""
+        for name, value in vcpu_registers("aarch64", state, registers.WRITABLE).items():
+            self.set_reg(self.vcpus[index], registers.WRITABLE[name], value)
 
     def scene(self, index: int) -> Scene:
         """Return what a report says of vCPU ``index``. See `GuestVm`."""

@@ -11,10 +11,11 @@ from vmrun.errors import HostError
 from vmrun.kvm.host import Kvm
 from vmrun.kvm.riscv64 import aia, isa, registers
 from vmrun.kvm.riscv64.paging import read_virtual
-from vmrun.kvm.vm import Vm, fault
+from vmrun.kvm.vm import Vm, fault, vcpu_registers, vcpu_state
 from vmrun.plan.model import EntryPlan, MachinePlan, RiscvCpus
 
 if TYPE_CHECKING:
+    from vmrun.core.state import State
     from vmrun.kvm.report import Scene
 
 IN_KERNEL = frozenset({"aplic", "imsic"})
@@ -74,6 +75,17 @@ class RiscvVm(Vm):
         found = {name: isa.get(self, vcpu, registers.core(name)) for name in registers.CORE}
         found |= {name: isa.get(self, vcpu, registers.csr(name)) for name in registers.CSRS}
         return {name: value for name, value in found.items() if value is not None}
+
+    def save(self, index: int) -> State:
+        """Return the registers of hart ``index`` in KVM's core and CSR tables. See `GuestVm`."""
+        return vcpu_state("riscv64", self.where(index))
+
+    def load(self, index: int, state: State) -> None:
+        """Give hart ``index`` those registers. See `GuestVm`."""
+        found = vcpu_registers("riscv64", state, self.where(index))
+        for name, value in found.items():
+            number = registers.core(name) if name in registers.CORE else registers.csr(name)
+            isa.put(self, self.vcpus[index], number, value)
 
     def scene(self, index: int) -> Scene:
         """Return what a report says of hart ``index``. See `GuestVm`."""

@@ -118,6 +118,28 @@ def put(vcpu: Any, state: State) -> int:
     return int(lib.vmr_kvm_x86_set_state(vcpu, raw))
 
 
+_PARTS = {"base": 64, "limit": 32, "selector": 16, "access": 16, "unusable": 1}
+
+
+def flat(state: State) -> Mapping[str, int]:
+    """Return all of a whole ``state`` by one name each: ``rip``, ``cs.base``."""
+    parts = {f"{n}.{part}": int(getattr(s, part)) for n, s in state.segments.items() for part in _PARTS}
+    return {**state.registers, **parts}
+
+
+def from_flat(registers: Mapping[str, int]) -> State:
+    """Return what `flat` took apart. Raise HostError E370 for a value that is wider than its register."""
+    for name, value in registers.items():
+        bits = 32 if name in ("gdt_limit", "idt_limit") else _PARTS.get(name.partition(".")[2], 64)
+        if value >> bits:
+            raise HostError(f"vCPU: `{name}` cannot be {value:#x}", code="E370")
+    segments = {}
+    for name in SEGMENTS:
+        base, limit, selector, access, unusable = (registers[f"{name}.{part}"] for part in _PARTS)
+        segments[name] = Segment(base, limit, selector, access, bool(unusable))
+    return State({name: registers[name] for name in REGISTERS}, segments)
+
+
 def _read(vcpu: Any) -> Any:
     from vmrun._core import ffi, lib
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from vmrun._core import ffi, lib
 from vmrun.core.machine import CoreMachine
 from vmrun.kvm.host import Kvm
-from vmrun.kvm.vm import Vm, fault
-from vmrun.kvm.x86_64 import cpuid, msrs, state
+from vmrun.kvm.vm import Vm, fault, vcpu_registers, vcpu_state
+from vmrun.kvm.x86_64 import cpuid, msrs
+from vmrun.kvm.x86_64 import state as x86
 from vmrun.plan.model import EntryPlan, MachinePlan, X86Cpus
 from vmrun.plan.topology import Topology
 
 if TYPE_CHECKING:
+    from vmrun.core.state import State
     from vmrun.kvm.report import Scene
 
 IDENTITY_MAP = 0xFEFFC000
@@ -71,11 +73,20 @@ class X86Vm(Vm):
 
     def enter(self, entry: EntryPlan) -> None:
         """Put the boot vCPU at the plan's entry. See `GuestVm`."""
-        self.check(state.put(self.vcpus[0], state.entry_state(entry)), "boot vCPU")
+        self.check(x86.put(self.vcpus[0], x86.entry_state(entry)), "boot vCPU")
 
     def where(self, index: int) -> Mapping[str, int]:
         """Return where vCPU ``index`` stands. See `GuestVm`."""
         return where(self.vcpus[index])
+
+    def save(self, index: int) -> State:
+        """Return the general, control and segment registers of vCPU ``index``. See `GuestVm`."""
+        return vcpu_state("x86_64", x86.flat(x86.get(self.vcpus[index])))
+
+    def load(self, index: int, state: State) -> None:
+        """Give vCPU ``index`` those registers. See `GuestVm`."""
+        found = vcpu_registers("x86_64", state, x86.flat(x86.get(self.vcpus[index])))
+        self.check(x86.put(self.vcpus[index], x86.from_flat(found)), f"vCPU {index}")
 
     def scene(self, index: int) -> Scene:
         """Return what a report says of vCPU ``index``. See `GuestVm`."""
@@ -102,18 +113,18 @@ def build(core: CoreMachine, kvm: Kvm, plan: MachinePlan) -> X86Vm:
 
 def where(vcpu: Any) -> Mapping[str, int]:
     """Return where ``vcpu`` stands, for a person: ``pc`` first."""
-    found = state.get(vcpu)
+    found = x86.get(vcpu)
     pc = found.registers["rip"]
-    if not found.registers["cr0"] & state.PE:
+    if not found.registers["cr0"] & x86.PE:
         pc += found.segments["cs"].base
-    rest = {name: found.registers[name] for name in (*state.GENERAL, *state.CONTROL)}
+    rest = {name: found.registers[name] for name in (*x86.GENERAL, *x86.CONTROL)}
     return {"pc": pc, **rest, **{name: found.segments[name].selector for name in ("cs", "ss")}}
 
 
 def linear_pc(vcpu: Any) -> int:
     """Return the linear address of the next instruction."""
-    found = state.get(vcpu)
-    long = found.registers["efer"] & state.EFER_LMA and found.segments["cs"].access >> 13 & 1
+    found = x86.get(vcpu)
+    long = found.registers["efer"] & x86.EFER_LMA and found.segments["cs"].access >> 13 & 1
     return found.registers["rip"] + (0 if long else found.segments["cs"].base)
 
 
@@ -137,8 +148,8 @@ def read_linear(core: CoreMachine, vcpu: Any, address: int, size: int) -> bytes:
 
 def code_bits(vcpu: Any) -> int:
     """Return the width of the code that ``vcpu`` runs: 16, 32 or 64."""
-    found = state.get(vcpu)
+    found = x86.get(vcpu)
     access = found.segments["cs"].access
-    if found.registers["efer"] & state.EFER_LMA and access >> 13 & 1:
+    if found.registers["efer"] & x86.EFER_LMA and access >> 13 & 1:
         return 64
     return 32 if access >> 14 & 1 else 16

@@ -22,8 +22,6 @@
 #define SSTATUS_FS_SHIFT 13
 #define SSTATUS_UXL_64 (2ull << 32)
 #define SSTATUS_SD (1ull << 63)
-#define SSTATUS_PLAIN \
-  (VMR_SSTATUS_SIE | VMR_SSTATUS_SPIE | VMR_SSTATUS_SPP | VMR_SSTATUS_SUM | VMR_SSTATUS_MXR)
 #define SENVCFG_FIOM 1ull
 #define SATP_PPN ((1ull << 44) - 1)
 
@@ -32,7 +30,7 @@ uint64_t vmr_sstatus(const vmr_hart *h) {
 }
 
 void vmr_sstatus_write(vmr_hart *h, uint64_t value) {
-  uint64_t changed = (h->sstatus ^ value) & SSTATUS_PLAIN;
+  uint64_t changed = (h->sstatus ^ value) & VMR_SSTATUS_PLAIN;
   h->sstatus ^= changed;
   if (h->isa & VMR_RV64_F) h->fs = (uint32_t)(value >> SSTATUS_FS_SHIFT) & 3;
   if (changed & VMR_SSTATUS_MXR) vmr_mmu_flush_data(h);

@@ -290,8 +290,9 @@ int vmr_rv64_new(vmr_machine *machine, uint32_t isa, uint32_t timebase_hz, uint6
   h->clock_watcher = (vmr_clock_watcher){.changed = clock_changed, .opaque = h};
   vmr_clock_watch(vmr_machine_clock(machine), &h->clock_watcher);
   reset(h, 0, 0);
-  *vcpu = &h->vcpu;
-  return 0;
+  rc = vmr_hart_declare_state(h);
+  if (!rc) *vcpu = &h->vcpu;
+  return rc;
 }
 
 int vmr_rv64_boot(vmr_vcpu *vcpu, uint64_t pc, uint64_t opaque) {

@@ -180,31 +180,40 @@ typedef struct vmr_mmio_wait {
   vmr_bus_access access;
 } vmr_mmio_wait;
 
-struct vmr_hart {
-  vmr_vcpu vcpu; /* first: see core.h */
-  _Alignas(16) uint64_t x[33];
-  uint64_t pc_bias; /* pc = pc_bias + (slot address >> 3) while executing */
-  vmr_tlb_entry *load_tlb;
-  vmr_tlb_entry *store_tlb;
+/* What a hart is, to whoever saves it; all else of vmr_hart is a cache, a way to run, or a wire. */
+struct vmr_rv64_state {
+  _Alignas(16) uint64_t x[33]; /* the last is the sink */
   uint64_t priv;
-  uint32_t mode; /* VMR_MODE_*: what load_tlb and store_tlb point into */
   uint64_t f[32];
   uint32_t fflags;
   uint32_t frm;
   uint32_t fs; /* sstatus.FS */
-  uint32_t isa;
-  int64_t slice;  /* the budget the current slice began with: slice - n instructions are not yet in `retired` */
-  int64_t budget; /* left of vmr_rv64_run's bound */
   uint64_t retired;
   uint64_t pc; /* valid while not executing, and on the way to vmr_op_fetch */
-
-  uint8_t *res_ptr; /* LR's reservation, or NULL */
-  uint64_t res_value;
-  uint32_t res_size;
 
   /* CSRs. sstatus holds SIE SPIE SPP SUM MXR only. */
   uint64_t sstatus, stvec, sscratch, sepc, scause, stval, satp, scounteren, senvcfg, stimecmp;
   uint32_t sie, siselect;
+
+  _Atomic uint32_t ip; /* pending interrupts, but for the timer's comparison; any thread */
+  atomic_uint hsm;
+  uint64_t start_pc, start_opaque; /* written before hsm becomes START_PENDING */
+};
+
+struct vmr_hart {
+  vmr_vcpu vcpu; /* first: see core.h */
+  struct vmr_rv64_state; /* its members are the hart's (-fms-extensions) */
+  uint64_t pc_bias; /* pc = pc_bias + (slot address >> 3) while executing */
+  vmr_tlb_entry *load_tlb;
+  vmr_tlb_entry *store_tlb;
+  uint32_t mode; /* VMR_MODE_*: what load_tlb and store_tlb point into */
+  uint32_t isa;
+  int64_t slice;  /* the budget the current slice began with: slice - n instructions are not yet in `retired` */
+  int64_t budget; /* left of vmr_rv64_run's bound */
+
+  uint8_t *res_ptr; /* LR's reservation, or NULL */
+  uint64_t res_value;
+  uint32_t res_size;
   uint64_t misaligned_mask; /* bits a jump target must not have: 2 without C */
 
   uint64_t itlb_epoch;
@@ -225,11 +234,8 @@ struct vmr_hart {
   vmr_clock_watcher clock_watcher; /* wakes it where it waits for a time */
 
   /* Wires from other threads. */
-  _Atomic uint32_t ip;       /* pending interrupts, but for the timer's comparison */
   _Atomic uint32_t requests; /* VMR_REQ_* */
   atomic_bool asleep;
-  atomic_uint hsm;
-  uint64_t start_pc, start_opaque; /* written before hsm becomes START_PENDING */
   pthread_mutex_t lock;
   pthread_cond_t wake;
 
@@ -333,6 +339,9 @@ void vmr_jit_run(vmr_hart *h, vmr_op_fn *fn, const vmr_op *ip, int64_t n);
 #define VMR_SSTATUS_FS (3ull << 13)
 #define VMR_SSTATUS_SUM (1ull << 18)
 #define VMR_SSTATUS_MXR (1ull << 19)
+/* What vmr_hart.sstatus holds. */
+#define VMR_SSTATUS_PLAIN \
+  (VMR_SSTATUS_SIE | VMR_SSTATUS_SPIE | VMR_SSTATUS_SPP | VMR_SSTATUS_SUM | VMR_SSTATUS_MXR)
 #define VMR_SATP_MODE_SHIFT 60
 #define VMR_CSR_SSTATUS 0x100
 #define VMR_CSR_SIP 0x144
@@ -400,6 +409,10 @@ bool vmr_hart_start(vmr_hart *h, uint64_t pc, uint64_t opaque);
 static inline vmr_hart *vmr_hart_of(vmr_vcpu *vcpu) { return (vmr_hart *)((char *)vcpu - offsetof(vmr_hart, vcpu)); }
 /* The hart with this number, or NULL. */
 vmr_hart *vmr_hart_at(const vmr_machine *machine, uint64_t hartid);
+
+/* ---- state.c ---------------------------------------------------------------------------------------------------- */
+
+int vmr_hart_declare_state(vmr_hart *h);
 
 /* ---- sbi.c ------------------------------------------------------------------------------------------------------ */
 
