@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -68,12 +69,13 @@ def hammer() -> str:
     return f"{windows}\n{regions}\nli s2, {FLASH}; lwu t0, 0(s2); sw t0, 0(s2)"
 
 
+@cache
 def build(folder: Path, sanitizer: str) -> Path:
-    """Compile core_live.c and the core with a sanitizer; skip where the compiler has none."""
+    """Compile core_live.c and the core with a sanitizer into ``folder``; skip where the compiler has none."""
     compiler = shutil.which("gcc")
     if compiler is None:
         pytest.skip("gcc is missing")
-    program = folder / "core_live"
+    program = folder / f"core_live-{sanitizer}"
     rooms = [room for room in (ROOT / folder for folder in folders()) if "kvm" not in room.parts]
     sources = [str(source) for room in rooms for source in sorted(room.glob("*.c"))]
     flags = [*DIALECT, "-g", "-O1", f"-fsanitize={sanitizer}"]
@@ -83,7 +85,7 @@ def build(folder: Path, sanitizer: str) -> Path:
         [compiler, *flags, *includes, source, *sources, "-o", str(program)],
         capture_output=True,
         text=True,
-        timeout=patience(60),
+        timeout=patience(300),
     )
     if done.returncode and "cannot find" in done.stderr:
         pytest.skip(f"the compiler has no library for -fsanitize={sanitizer}")
@@ -91,9 +93,9 @@ def build(folder: Path, sanitizer: str) -> Path:
     return program
 
 
-def run(folder: Path, sanitizer: str, loop: str, rounds: int) -> dict[str, int]:
-    """Build and run core_live.c; return its counts. Fail where it ends otherwise, or not."""
-    built, code = build(folder, sanitizer), folder / "code"
+def run(built: Path, loop: str, rounds: int) -> dict[str, int]:
+    """Run core_live.c; return its counts. Fail where it ends otherwise, or not."""
+    code = built.with_suffix(".code")
     code.write_bytes(program(loop))
     ours = {name: text for name, text in os.environ.items() if name != "LD_PRELOAD"}
     done = subprocess.run(
@@ -116,15 +118,20 @@ def _without_randomization() -> list[str]:
     return [] if setarch is None else [setarch, "-R"]
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("core_live")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", ["thread", "address"])
-def test_windows_and_regions_change_under_two_harts(tmp_path: Path, sanitizer: str) -> None:
-    counts = run(tmp_path, sanitizer, hammer(), ROUNDS)
+def test_windows_and_regions_change_under_two_harts(folder: Path, sanitizer: str) -> None:
+    counts = run(build(folder, sanitizer), hammer(), ROUNDS)
     assert all(counts.values()), counts
 
 
 @pytest.mark.slow
-def test_harts_that_do_nothing_let_every_change_by(tmp_path: Path) -> None:
+def test_harts_that_do_nothing_let_every_change_by(folder: Path) -> None:
     """No access asks the harts for anything, so that each change waits for what it asked for itself."""
-    counts = run(tmp_path, "address", "nop", ROUNDS // 10)
+    counts = run(build(folder, "address"), "nop", ROUNDS // 10)
     assert counts["hart0"] and counts["hart1"] and not counts["toggles"]
