@@ -238,6 +238,19 @@ def test_no_state_breaks_a_device(kind: str, tmp_path_factory: pytest.TempPathFa
             rig.do(step)
 
 
+def test_an_alarm_that_has_passed_is_refused(tmp_path: Path) -> None:
+    """The clock looks only at seconds that are new to it, so its timer would be due for ever."""
+    with rigs("cmos-rtc", tmp_path) as make:
+        rig = make()
+        state = rig.live.save()
+        passed = evolve(next(field for field in state.fields if field.name == "alarm_s"), values=(state["last_s"],))
+        fields = tuple(passed if field.name == "alarm_s" else field for field in state.fields)
+        with pytest.raises(HostError, match="an alarm that has passed"):
+            rig.live.load(evolve(state, fields=fields))
+        assert rig.live.save() == state
+        rig.machine.clock.advance(10**9)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_state_of_something_else_is_refused(kind: str, tmp_path: Path) -> None:
     with rigs(kind, tmp_path) as make:

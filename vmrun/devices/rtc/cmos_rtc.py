@@ -227,6 +227,8 @@ class CmosRtc(Declared):
             return "a time that the clock cannot show"
         if self._memory[A] & UPDATE_IN_PROGRESS or self._flags & ~(ALARM_FLAG | UPDATE_FLAG):
             return "bits that the clock does not have"
+        if self._alarm_s is not None and self._alarm_s <= self._last_s:
+            return "an alarm that has passed"
         return ""
 
     def _loaded(self) -> None:
