@@ -181,7 +181,7 @@ def test_machines_come_and_go_and_leave_nothing_behind(payload: Payload) -> None
             assert ears.heard == [(0, 1, index & 255)]
 
     once(0)
-    gc.collect()  # what other tests left for it has files too
+    gc.collect()  # objects of other tests, not collected yet, hold descriptors
     before = open_files(), threading.active_count()
     for index in range(50):
         once(index)
